@@ -1,0 +1,32 @@
+"""metatune learns how to learn: it finds the way of learning that does best on unseen problems.
+
+Names are loaded when they are first used, so that ``import metatune`` is quick and brings in
+neither Ray nor Optuna nor torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from metatune.records.reading import Run, read_run
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "read_run": "metatune.records.reading",
+    "Run": "metatune.records.reading",
+}
+
+__all__ = ["Run", "__version__", "read_run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'metatune' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,5 @@
+"""``python -m metatune`` is the ``metatune`` command."""
+
+from metatune.cli import main
+
+main()

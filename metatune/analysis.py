@@ -1,0 +1,140 @@
+"""Questions to a run, as functions from frames to frames. Needs neither Ray, Optuna nor torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from metatune.records.reading import Run
+from metatune.statistics import Estimate, claim_for, estimate
+
+SELECT_COLUMNS = (
+    "name", "origin", "state", "rung", "tasks", "score", "low", "high", "gain", "gain_low",
+    "gain_high", "resource", "seconds", "transductive",
+)  # fmt: skip
+TEST_COLUMNS = (
+    "name", "origin", "trainings", "tasks", "groups", "score", "low", "high", "gain", "gain_low",
+    "gain_high", "over_rival", "over_rival_low", "over_rival_high", "train_seconds",
+    "adapt_seconds", "transductive",
+)  # fmt: skip
+
+
+def leaderboard(run: Run) -> pd.DataFrame:
+    """Every trial by its newest scores on ``select``, best first.
+
+    Returns:
+        A frame indexed by trial: ``score`` with its 95 % interval ``low``, ``high`` in the
+        metric's units; ``gain``, the paired difference to the default on the same tasks at the
+        same rung (positive is better; NaN until the default was there), with its interval;
+        ``rung``, ``resource`` in forward-equivalents, ``seconds`` of training and scoring, and
+        whether query points were scored jointly. Completed trials come first, then those that
+        reached a higher rung.
+    """
+    sign = run.info["family"]["sign"]
+    scores = _by_trial_and_rung(run.scores.query("split == 'select' and replica == 0"))
+    default = next(iter(run.trials.index[run.trials["origin"] == "default"]), None)
+    rows = []
+    for trial, known in run.trials.iterrows():
+        rungs = scores.get(trial, {})
+        row = {"trial": trial, **known[["name", "origin", "state", "seconds"]].to_dict()}
+        if rungs:
+            rung = max(rungs)
+            own = rungs[rung]
+            row |= {"rung": rung, "tasks": len(own), "transductive": bool(own["transductive"].any())}
+            row |= {"resource": known["resource"]}
+            row |= _named("score", "", _estimate(own["score"], own["group"]))
+            reference = _reference(scores.get(default, {}), rung, run, default)
+            if reference is not None:
+                row |= _named("gain", "gain_", _paired(own, reference, sign))
+        rows.append(row)
+    frame = pd.DataFrame(rows, columns=["trial", *SELECT_COLUMNS]).set_index("trial")
+    done = frame["state"] == "completed"  # at whatever rung: some need no training
+    order = frame.assign(done=done, rung=frame["rung"].mask(done), signed=sign * frame["score"])
+    by = ["done", "rung", "signed"]
+    return frame.loc[order.sort_values(by, ascending=False, na_position="last").index]
+
+
+def verdict_table(run: Run) -> pd.DataFrame:
+    """The entrants of the verdict on ``test``, best first; empty before the verdict.
+
+    Returns:
+        A frame indexed by trial: ``score`` averaged over ``trainings`` with its interval over the
+        claim's units; ``gain`` over the default and ``over_rival`` over the best preset or
+        baseline as chosen on ``select``, both paired by task (positive is better);
+        ``train_seconds`` of one training and ``adapt_seconds`` for learning and judging one task.
+    """
+    if run.verdicts.empty:
+        return pd.DataFrame(columns=list(TEST_COLUMNS)).rename_axis("trial")
+    sign = run.info["family"]["sign"]
+    final = run.verdicts.iloc[-1]
+    test = run.scores.query("split == 'test' and replica > 0")
+    curves = run.curves.query("split == 'test' and replica > 0")
+    default = run.trials.index[run.trials["origin"] == "default"][0]
+    entrants = {str(trial): _over_trainings(own) for trial, own in test.groupby("trial")}
+    rows = []
+    for trial, own in entrants.items():
+        known, costs = run.trials.loc[trial], curves[curves["trial"] == trial]
+        row = {"trial": trial, **known[["name", "origin"]].to_dict()}
+        row |= {"trainings": len(costs), "tasks": len(own), "groups": own["group"].nunique()}
+        row |= {"train_seconds": costs["train_seconds"].mean()}
+        row |= {"adapt_seconds": (costs["score_seconds"] / costs["tasks"]).mean()}
+        row |= {"transductive": bool(own["transductive"].any())}
+        row |= _named("score", "", _estimate(own["score"], own["group"], _seeds(test, [trial])))
+        for label, other in (("gain", default), ("over_rival", final["rival"])):
+            seeds = _seeds(test, [trial, other])
+            row |= _named(label, f"{label}_", _paired(own, entrants[other], sign, seeds))
+        rows.append(row)
+    frame = pd.DataFrame(rows, columns=["trial", *TEST_COLUMNS]).set_index("trial")
+    return frame.loc[(sign * frame["score"]).sort_values(ascending=False).index]
+
+
+def _by_trial_and_rung(scores: pd.DataFrame) -> dict[object, dict[int, pd.DataFrame]]:
+    found: dict[object, dict[int, pd.DataFrame]] = {}
+    for (trial, rung), own in scores.groupby(["trial", "rung"]):
+        found.setdefault(trial, {})[int(rung)] = own
+    return found
+
+
+def _reference(
+    rungs: dict[int, pd.DataFrame], rung: int, run: Run, default: object
+) -> pd.DataFrame | None:
+    """The default's scores to compare with: at the same rung, or where it was done before."""
+    if rung in rungs:
+        return rungs[rung]
+    done = rungs and run.trials.loc[default, "state"] != "running"
+    return rungs[max(rungs)] if done and max(rungs) < rung else None
+
+
+def _over_trainings(own: pd.DataFrame) -> pd.DataFrame:
+    """One row a task: its mean score over trainings, in the order of the first training."""
+    means = own.groupby("task", sort=False)["score"].mean()
+    first = own.drop_duplicates("task").set_index("task")
+    return first.assign(score=means).reset_index()
+
+
+def _seeds(test: pd.DataFrame, trials: Sequence[object]) -> float:
+    """Variance that training seeds add to a mean (or a difference of means) over trainings."""
+    extra = 0.0
+    for trial in trials:
+        means = test[test["trial"] == trial].groupby("replica")["score"].mean()
+        if len(means) > 1:
+            extra += float(means.var(ddof=1)) / len(means)
+    return extra
+
+
+def _estimate(values: pd.Series, groups: pd.Series, extra: float = 0.0) -> Estimate:
+    names = groups.to_list()
+    return estimate(values.to_list(), names, claim_for(names), extra_variance=extra)
+
+
+def _paired(own: pd.DataFrame, other: pd.DataFrame, sign: int, extra: float = 0.0) -> Estimate:
+    both = own.merge(other[["task", "score"]], on="task", suffixes=("", "_other"))
+    if len(both) != len(own) or len(both) != len(other):
+        return Estimate(np.nan, np.nan, np.nan, 0)
+    return _estimate(sign * (both["score"] - both["score_other"]), both["group"], extra)
+
+
+def _named(mean: str, prefix: str, found: Estimate) -> dict[str, float]:
+    return {mean: found.mean, f"{prefix}low": found.low, f"{prefix}high": found.high}

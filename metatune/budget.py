@@ -1,0 +1,46 @@
+"""The clock: how much of the budget is left once the verdict's cost is set aside."""
+
+from __future__ import annotations
+
+from metatune.history import History, Trial
+from metatune.records.rows import Scored
+
+MARGIN = 1.15  # estimates are from few trials: set a little more aside
+
+
+def verdict_seconds(
+    history: History, entrants: int, workers: int, seeds: int, tasks_ratio: float
+) -> float:
+    """Wall clock that the confirmation and the verdict will take, from what trials took.
+
+    Args:
+        history: what was measured so far.
+        entrants: strategies that will be trained anew.
+        workers: trainings at a time.
+        seeds: trainings of each entrant.
+        tasks_ratio: tasks scored on ``confirm`` and ``test``, over those of ``select``.
+
+    Returns:
+        Seconds; 0 while no trial has come to its end.
+    """
+    full = [t for t in history.trials.values() if t.ended and t.ended.state == "completed"]
+    if not full:
+        return 0.0
+    last = max(t.rungs[-1] for t in full)
+    costs = [_anew(t, tasks_ratio) for t in full if t.rungs[-1] == last]
+    # Finalists may be as slow as the slowest so far.
+    each = (sum(costs) / len(costs) + max(costs)) / 2
+    waves = -(-entrants * seeds // workers)  # rounded up
+    return MARGIN * each * waves
+
+
+def trial_seconds(history: History) -> float:
+    """What a trial takes on average, stopped ones included; 0 while none has ended."""
+    ended = [t.ended.seconds for t in history.trials.values() if t.ended]
+    return sum(ended) / len(ended) if ended else 0.0
+
+
+def _anew(trial: Trial, tasks_ratio: float) -> float:
+    latest: Scored | None = trial.latest()
+    assert latest is not None
+    return latest.train_seconds + latest.score_seconds * tasks_ratio

@@ -1,0 +1,232 @@
+"""The ``metatune`` command. Each subcommand is a thin shell over a function of the same name."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import metatune
+from metatune.errors import MetatuneError
+
+if TYPE_CHECKING:
+    from metatune.driver import Plan
+    from metatune.tasks.base import FamilyInfo
+
+# Heavy modules are imported inside the commands, so that --help answers at once.
+
+app = typer.Typer(
+    name="metatune",
+    help="Learn how to learn: find the way of learning that does best on unseen problems.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+PIPED = 120  # columns where there is no terminal to ask
+console = Console(width=None if sys.stdout.isatty() else PIPED)
+errors = Console(stderr=True)
+
+SpaceFile = Annotated[Path, typer.Argument(metavar="SPACE.yaml", help="The space file.")]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Trials at a time. Default: one a CPU.")
+]
+Address = Annotated[
+    str | None,
+    typer.Option(help="A running Ray cluster, such as 'auto' or host:6379. Default: start Ray here."),
+]
+Storage = Annotated[
+    str | None,
+    typer.Option(help="Optuna storage URL of the study. Default: a journal in the run's folder."),
+]
+
+
+@app.command()
+def run(
+    space: SpaceFile,
+    trials: Annotated[int | None, typer.Option(min=1, help="Overrides budget.trials.")] = None,
+    workers: Workers = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Overrides the file's seed.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder. Default: runs/SPACE-TIME.")
+    ] = None,
+    address: Address = None,
+    storage: Storage = None,
+) -> None:
+    """Search a space: try strategies in parallel, confirm the leaders, give the verdict."""
+    from metatune import session
+
+    path = session.default_folder(space) if out is None else out
+    with _kept(path):
+        session.run(
+            space,
+            out=path,
+            trials=trials,
+            seed=seed,
+            workers=workers,
+            address=address,
+            storage=storage,
+            console=console,
+        )
+    _show_results(path)
+
+
+@app.command()
+def resume(
+    path: RunPath,
+    workers: Workers = None,
+    address: Address = None,
+    storage: Storage = None,
+) -> None:
+    """Go on with a run that was stopped or killed; nothing measured is lost or repeated."""
+    from metatune import session
+
+    with _kept(path):
+        session.resume(
+            path, workers=workers, address=address, storage=storage, console=console
+        )
+    _show_results(path)
+
+
+@app.command()
+def leaderboard(
+    path: RunPath,
+    rows: Annotated[int, typer.Option(min=1, help="Trials to show.")] = 20,
+) -> None:
+    """Show a run's trials and its verdict, also while it goes on."""
+    from metatune.records.reading import read_run
+    from metatune.tables import select_table, test_table
+
+    results = read_run(path)
+    console.print(select_table(results, rows))
+    if results.verdicts.empty:
+        console.print("No verdict yet.")
+        return
+    console.print(test_table(results))
+    console.print(results.verdicts.iloc[-1]["sentence"], style="bold", soft_wrap=True)
+
+
+@app.command()
+def validate(space: SpaceFile) -> None:
+    """Check a space file and its data, and show what would be run. Starts nothing."""
+    from metatune.session import plan_of
+    from metatune.space import load_space
+
+    plan, _ = plan_of(load_space(space))
+    console.print(_groups_table(plan.info))
+    console.print(_plan_table(plan))
+    for entry in plan.space.initial:
+        if plan.space.params_of(entry.strategy) is None:
+            why = plan.space.tree.why_outside(entry.strategy.model_dump(mode="json"))
+            console.print(
+                f"Note: {entry.name} lies outside the space ({why}): it is tried, but teaches the "
+                "proposer nothing.",
+                soft_wrap=True,
+                highlight=False,
+            )
+    console.print(f"{space} is valid. Start it with: metatune run {space}", soft_wrap=True)
+
+
+@app.command()
+def families() -> None:
+    """List the task families."""
+    from metatune.errors import DataError
+    from metatune.tasks.registry import family_names, open_family
+
+    table = Table("family", "predicts", "judged by", "tasks")
+    for name in family_names():
+        try:
+            info = open_family(name).info
+        except DataError as error:
+            table.add_row(name, "", "", f"data not found: {error}")
+            continue
+        table.add_row(name, info.kind, info.metric.name, info.about)
+    console.print(table)
+
+
+@app.command()
+def strategies() -> None:
+    """List the published strategies, the presets."""
+    from metatune.presets import PRESETS
+
+    table = Table("preset", "what it is")
+    for name, function in PRESETS.items():
+        table.add_row(name, (function.__doc__ or "").strip().partition("\n\n")[0])
+    console.print(table)
+
+
+@app.callback(invoke_without_command=True)
+def about(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    if version:
+        console.print(f"metatune {metatune.__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point: errors that metatune raises on purpose become one line and exit code 2."""
+    try:
+        app()
+    except MetatuneError as error:
+        errors.print(f"metatune: {error}", style="red", markup=False, soft_wrap=True)
+        sys.exit(2)
+
+
+class _kept:  # noqa: N801 - reads as a phrase: with _kept(path)
+    """Turns Ctrl-C into a sentence that says how to go on."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        import signal
+
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            errors.print(
+                f"Interrupted. What was finished is kept; go on with: metatune resume {self._path}",
+                soft_wrap=True,
+            )
+            raise typer.Exit(130)
+
+
+def _show_results(path: Path) -> None:
+    leaderboard(path)
+    console.print(f"Results: {path}", soft_wrap=True, highlight=False)
+    console.print("Next:", highlight=False)
+    console.print(
+        f"  metatune leaderboard {path}\n"
+        f'  python -c \'import metatune; print(metatune.read_run("{path}").trials)\'',
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def _groups_table(info: FamilyInfo) -> Table:
+    from metatune.tasks.base import SPLITS
+
+    table = Table("split", "groups", "effective groups", "names", title=f"Family {info.name}")
+    for split in SPLITS:
+        names = ", ".join(f"{group} ({size})" for group, size in info.groups[split].items())
+        count = len(info.groups[split])
+        table.add_row(split, str(count), f"{info.effective_groups(split):.1f}", names)
+    return table
+
+
+def _plan_table(plan: Plan) -> Table:
+    table = Table("what", "value", title="Run")
+    minutes = "no limit" if plan.minutes is None else f"{plan.minutes:g} min"
+    table.add_row("trials", f"{plan.trials}, within {minutes}")
+    table.add_row("rungs", ", ".join(f"{rung:,}" for rung in plan.rungs) + " forward-equivalents")
+    episode = plan.space.space.episode
+    table.add_row("tasks", f"{episode.way}-way {episode.shot}-shot, {episode.query} query")
+    table.add_row("knobs", ", ".join(knob.name for knob in plan.space.tree.knobs()))
+    table.add_row("tried first", ", ".join(entry.name for entry in plan.space.initial))
+    return table

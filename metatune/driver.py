@@ -1,0 +1,178 @@
+"""The driver's side of a run: the one way in for rows, and all that phases need to know.
+
+A row is synced to the log first, then folded into the history, then told to the ledger. Phases
+(``search``, ``confirm``, ``verdict``) read the history and never write anywhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from time import monotonic
+
+from metatune.budget import trial_seconds, verdict_seconds
+from metatune.history import History, Trial
+from metatune.jobs import TrialJob
+from metatune.proposer import Ledger
+from metatune.records.folder import RunFolder
+from metatune.records.log import Log
+from metatune.records.parquet import Compactor
+from metatune.records.rows import Asked, Ended, Row, Scored
+from metatune.space import ResolvedSpace
+from metatune.strategy import Strategy
+from metatune.tasks.base import FamilyInfo, Split
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is to do: fixed at its start, read back at every resume.
+
+    Attributes:
+        space: the space file, resolved for the family.
+        info: the task family.
+        seed: the run's seed.
+        trials: how many trials to ask for.
+        minutes: wall clock of the whole run, verdict included; None: no limit.
+    """
+
+    space: ResolvedSpace
+    info: FamilyInfo
+    seed: int
+    trials: int
+    minutes: float | None
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Resource at each rung, in forward-equivalents."""
+        return self.space.space.resource.rung_resources()
+
+    def tasks(self, split: Split) -> int:
+        """Number of tasks that a split is judged on."""
+        return int(getattr(self.space.space.tasks, split))
+
+
+class Driver:
+    """Owns the records of a run while it goes on.
+
+    Args:
+        folder: the run's.
+        plan: what is to be done.
+        history: what was recorded so far.
+        log: where rows go first.
+        ledger: the stored study.
+        compactor: turns the log into Parquet in the background.
+        workers: trials at a time.
+        watch: is shown every row once it is recorded.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        plan: Plan,
+        history: History,
+        log: Log,
+        ledger: Ledger,
+        compactor: Compactor,
+        workers: int,
+        watch: Callable[[Row, History], None],
+    ) -> None:
+        self.folder = folder
+        self.plan = plan
+        self.history = history
+        self.workers = workers
+        self._log = log
+        self._ledger = ledger
+        self._compactor = compactor
+        self._watch = watch
+        self._before = history.at
+        self._start = monotonic()
+
+    def elapsed(self) -> float:
+        """Seconds that the run has been driven for, earlier sessions included."""
+        return self._before + monotonic() - self._start
+
+    def record(self, *rows: Row) -> None:
+        """Write rows down, durably; then, and only then, act on them.
+
+        Raises:
+            RunError: the log cannot be written.
+        """
+        stamped = [replace(row, at=round(self.elapsed(), 3)) for row in rows]
+        self._log.append(*stamped)
+        for row in stamped:
+            self.history.add(row)
+        self._compactor.request(len(stamped))
+        for trial in self._touched(stamped):
+            self._ledger.sync(trial, self.history.gains(trial))
+        for row in stamped:
+            self._watch(row, self.history)
+
+    def time_for_another(self) -> bool:
+        """True if one more trial fits into the budget's minutes, with the verdict set aside."""
+        if self.plan.minutes is None:
+            return True
+        needed = trial_seconds(self.history) + self.set_aside()
+        return self.elapsed() + needed < 60 * self.plan.minutes
+
+    def seconds_left(self) -> float | None:
+        """An estimate of the time to go; None while too little is known."""
+        each = trial_seconds(self.history)
+        if not each:
+            return None
+        ended = sum(t.ended is not None for t in self.history.trials.values())
+        search = max(0, self.plan.trials - ended) * each / self.workers
+        if self.plan.minutes is not None:
+            within = 60 * self.plan.minutes - self.elapsed() - self.set_aside()
+            search = min(search, max(0.0, within))
+        return search + (0.0 if self.history.verdict else self.set_aside())
+
+    def set_aside(self) -> float:
+        """Seconds that the confirmation and the verdict will need, by what trials have taken."""
+        space = self.plan.space.space
+        known = len(self.plan.space.protected) + space.verdict.finalists
+        ratio = (self.plan.tasks("confirm") + self.plan.tasks("test")) / self.plan.tasks("select")
+        return verdict_seconds(self.history, known, self.workers, space.verdict.seeds, ratio)
+
+    def _touched(self, rows: list[Row]) -> list[Trial]:
+        """Trials whose entry in the ledger may have changed."""
+        touched = {
+            row.trial
+            for row in rows
+            if isinstance(row, Asked)
+            or (isinstance(row, Scored | Ended) and row.replica == 0)
+        }
+        trials = self.history.trials
+        default = self.history.default
+        if default is not None and default.id in touched:
+            return list(trials.values())  # all are compared with it
+        return [trials[name] for name in sorted(touched)]
+
+    def job(
+        self, trial: Trial, split: Split, *, replica: int = 0, recorded: int = 0, train: bool = True
+    ) -> TrialJob:
+        """The job of a trial, its training anew (``replica``) or its scoring elsewhere."""
+        folder = self.folder.trial(trial.id)
+        if replica:
+            folder = folder / f"replica-{replica}"
+        family = self.plan.space.space.family
+        return TrialJob(
+            trial=trial.id,
+            round=trial.asked.round,
+            replica=replica,
+            strategy=trial.asked.strategy,
+            family=family.name,
+            data_dir=family.data_dir,
+            episode=self.plan.space.space.episode,
+            run_seed=self.plan.seed,
+            rungs=self.plan.rungs,
+            recorded=recorded,
+            split=split,
+            tasks=self.plan.tasks(split),
+            train=train,
+            folder=str(folder),
+        )
+
+    def last_rung(self, trial: Trial) -> int:
+        """The rung at which a trial is done."""
+        strategy = Strategy.model_validate(trial.asked.strategy)
+        return strategy.last_rung(len(self.plan.rungs))

@@ -1,0 +1,37 @@
+"""The errors that metatune raises on purpose.
+
+Each message is one or two sentences with the place, what was found and what is allowed; the
+command line prints it without a traceback and exits with code 2.
+"""
+
+from __future__ import annotations
+
+
+class MetatuneError(Exception):
+    """Base of every error that metatune raises on purpose."""
+
+
+class SpaceError(MetatuneError, ValueError):
+    """A space file or strategy says something that cannot be run."""
+
+
+class DataError(MetatuneError, ValueError):
+    """A task family's data are missing, malformed or too small for what is asked of them."""
+
+
+class RunError(MetatuneError, RuntimeError):
+    """A run folder, its driver or its cluster is not in a state to go on."""
+
+
+class Diverged(MetatuneError, ArithmeticError):
+    """Training or scoring left the finite numbers; a result, not a crash.
+
+    Args:
+        step: meta-step (0-based) at which it was noticed.
+        what: what was not finite, in words.
+    """
+
+    def __init__(self, step: int, what: str) -> None:
+        super().__init__(f"{what} at meta-step {step}")
+        self.step = step
+        self.what = what

@@ -1,0 +1,136 @@
+"""The history of a run: a fold over its rows, and the one state that decisions are made from.
+
+A resumed run folds the same rows in the same order and so stands where the killed one stood.
+``History`` changes in place (``add``), since it grows with every row; whoever decides reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from metatune.records.rows import Asked, Concluded, Ended, Looked, Row, Scored, Turned
+from metatune.statistics import claim_for, unit_means
+from metatune.tasks.base import Split
+
+
+@dataclass
+class Trial:
+    """What is known of one trial.
+
+    Attributes:
+        asked: what was decided on.
+        scores: by split, replica and rung.
+        ended: how it ended; None while it runs.
+        replicas: how its trainings anew ended, by replica.
+    """
+
+    asked: Asked
+    scores: dict[tuple[Split, int, int], Scored] = field(default_factory=dict)
+    ended: Ended | None = None
+    replicas: dict[int, Ended] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return self.asked.trial
+
+    @property
+    def rungs(self) -> list[int]:
+        """Rungs scored on ``select``, ascending."""
+        return sorted(rung for split, replica, rung in self.scores if (split, replica) == _OWN)
+
+    def at(self, rung: int) -> Scored:
+        """The scores on ``select`` at a rung."""
+        return self.scores[(*_OWN, rung)]
+
+    def latest(self) -> Scored | None:
+        """The scores on ``select`` at the highest rung."""
+        return self.at(self.rungs[-1]) if self.rungs else None
+
+    def on(self, split: Split, replica: int = 0) -> Scored | None:
+        """The scores on a split at the highest rung scored there."""
+        rungs = [r for s, rep, r in self.scores if (s, rep) == (split, replica)]
+        return self.scores[split, replica, max(rungs)] if rungs else None
+
+
+_OWN: tuple[Split, int] = ("select", 0)
+
+
+def differences(a: Scored, b: Scored, sign: int) -> list[float]:
+    """By how much ``a`` beats ``b`` on each task (positive: better).
+
+    Raises:
+        ValueError: they were not scored on the same tasks.
+    """
+    if a.tasks != b.tasks:
+        raise ValueError(f"{a.trial} and {b.trial} were not scored on the same tasks")
+    return [sign * (x - y) for x, y in zip(a.scores, b.scores, strict=True)]
+
+
+def mean_gain(a: Scored, b: Scored, sign: int) -> float:
+    """The mean of ``differences``, over the units that the tasks' groups can bear."""
+    gains = differences(a, b, sign)
+    return float(unit_means(gains, a.groups, claim_for(a.groups)).mean())
+
+
+class History:
+    """All that a run knows.
+
+    Args:
+        sign: +1 where a higher score is better, -1 where a lower one is.
+    """
+
+    def __init__(self, sign: int, rows: Iterable[Row] = ()) -> None:
+        self.sign = sign
+        self.trials: dict[str, Trial] = {}
+        self.looks: list[Looked] = []
+        self.turns: list[Turned] = []
+        self.verdict: Concluded | None = None
+        self.at = 0.0  # seconds driven so far
+        for row in rows:
+            self.add(row)
+
+    def add(self, row: Row) -> None:
+        """Fold one more row in. Repeated rows change nothing."""
+        match row:
+            case Asked():
+                self.trials.setdefault(row.trial, Trial(row))
+            case Scored():
+                key = (row.split, row.replica, row.rung)
+                self.trials[row.trial].scores.setdefault(key, row)
+            case Ended(replica=0):
+                self.trials[row.trial].ended = row
+            case Ended():
+                self.trials[row.trial].replicas[row.replica] = row
+            case Looked():
+                self.looks.append(row)
+            case Turned():
+                self.turns.append(row)
+            case Concluded():
+                self.verdict = row
+        self.at = max(self.at, row.at)
+
+    @property
+    def default(self) -> Trial | None:
+        """The trial that everything is compared with; None until it was asked."""
+        return next((t for t in self.trials.values() if t.asked.origin == "default"), None)
+
+    def gain(self, trial: Trial, rung: int) -> float | None:
+        """Mean paired difference to the default at a rung; None until the default was there.
+
+        A strategy that needs no training is done at the first rung and stands at its score; so is
+        the default, if it is one.
+        """
+        default = self.default
+        if default is None or not default.rungs:
+            return None
+        done = default.ended is not None
+        reference = rung if not done else min(rung, default.rungs[-1])
+        if reference not in default.rungs:
+            return None
+        return mean_gain(trial.at(rung), default.at(reference), self.sign)
+
+    def gains(self, trial: Trial) -> dict[int, float]:
+        """``gain`` at every rung where it is known."""
+        known = {rung: self.gain(trial, rung) for rung in trial.rungs}
+        return {rung: gain for rung, gain in known.items() if gain is not None}

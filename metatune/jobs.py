@@ -1,0 +1,100 @@
+"""What goes to a worker and what comes back: plain data, so that drivers need no torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from metatune.tasks.base import Episode, Split
+
+
+@dataclass(frozen=True)
+class TrialJob:
+    """All that a worker needs to run a trial: plain data.
+
+    Attributes:
+        trial: our id.
+        round: round of the loop.
+        replica: 0 for the trial itself; 1, 2, .. train the strategy anew with other seeds.
+        strategy: the strategy as plain data.
+        family: name of the task family.
+        data_dir: where its data lie, if said.
+        episode: way, shot and query of the tasks that it is judged on.
+        run_seed: the run's seed.
+        rungs: resource at each rung, in forward-equivalents, ascending.
+        recorded: rungs that are recorded already and need no report (0: none).
+        split: where the tasks to be judged on come from.
+        tasks: how many.
+        train: False only scores what was trained up to rung ``recorded``, on ``split``.
+        folder: where checkpoints go; None keeps none.
+    """
+
+    trial: str
+    round: int
+    replica: int
+    strategy: dict[str, Any]
+    family: str
+    data_dir: str | None
+    episode: Episode
+    run_seed: int
+    rungs: tuple[int, ...]
+    recorded: int
+    split: Split
+    tasks: int
+    train: bool
+    folder: str | None
+
+
+@dataclass(frozen=True)
+class RungResult:
+    """What a trial reports at a rung.
+
+    Attributes:
+        rung: 1 is the first.
+        outcome: ``running`` if more rungs follow.
+        reason: for ``diverged`` where and what, for ``failed`` the traceback.
+        resource: forward-equivalents used so far.
+        train_seconds: seconds of training so far.
+        score_seconds: seconds of scoring at this rung.
+        train_loss: mean training loss since the rung before; None where nothing was trained.
+        tasks, groups, scores: of the tasks judged; empty where it did not come to that.
+        transductive: query points were scored jointly.
+    """
+
+    rung: int
+    outcome: Literal["running", "completed", "diverged", "failed"]
+    reason: str
+    resource: int
+    train_seconds: float
+    score_seconds: float
+    train_loss: float | None
+    tasks: tuple[str, ...]
+    groups: tuple[str, ...]
+    scores: tuple[float, ...]
+    transductive: bool
+
+
+def job_to_json(job: TrialJob) -> str:
+    """The job as text."""
+    return json.dumps(asdict(job))
+
+
+def job_from_json(text: str) -> TrialJob:
+    """The inverse of ``job_to_json``."""
+    data = json.loads(text)
+    data["episode"] = Episode(**data["episode"])
+    data["rungs"] = tuple(data["rungs"])
+    return TrialJob(**data)
+
+
+def result_to_json(result: RungResult) -> str:
+    """The result as text."""
+    return json.dumps(asdict(result))
+
+
+def result_from_json(text: str) -> RungResult:
+    """The inverse of ``result_to_json``."""
+    data = json.loads(text)
+    lists = {key: tuple(data[key]) for key in ("tasks", "groups", "scores")}
+    return RungResult(**{**data, **lists})

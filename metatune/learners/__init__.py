@@ -1,0 +1,1 @@
+"""Learners: strategies at work, batched over tasks."""

@@ -1,0 +1,310 @@
+"""The one module that imports Optuna: it proposes strategies and keeps the ledger of trials.
+
+Proposing is a pure function of what was observed. It builds a study in memory for each proposal,
+because ranges must not change inside a stored one, and because that makes proposals repeatable,
+cheap at any size of run and safe to resume. The stored study, the *ledger*, is for people and
+dashboards: it holds every trial over the space's hard limits, and can be rebuilt from the records.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from warnings import catch_warnings, simplefilter
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from metatune.errors import RunError
+from metatune.history import History, Trial
+from metatune.space.knobs import ChoiceKnob, FloatKnob, IntKnob, Knob, KnobTree, Params, Value
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+MAX_OBSERVATIONS = 250  # a proposal from so many takes some 35 ms, however long the run
+STARTUP = 8  # proposals drawn at random before TPE has something to go by
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What is known of one trial, as far as a proposal is concerned.
+
+    Attributes:
+        params: its knobs' values.
+        state: ``lost`` for diverged and failed trials, which rank behind all others.
+        values: mean paired difference to the default at each rung; higher is better.
+    """
+
+    params: Params
+    state: Literal["running", "completed", "stopped", "lost"]
+    values: Mapping[int, float]
+
+
+def propose(tree: KnobTree, observations: Sequence[Observation], seed: int) -> Params:
+    """Values for the knobs of one new strategy.
+
+    Args:
+        tree: the current region.
+        observations: in the order in which they were asked.
+        seed: of this proposal.
+    """
+    regions = {knob.name: _region(knob) for knob in tree.knobs()}
+    with catch_warnings():
+        simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = optuna.samplers.TPESampler(
+            multivariate=True,
+            group=True,
+            constant_liar=True,
+            n_startup_trials=STARTUP,
+            seed=seed % 2**32,
+        )
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    study.add_trials(
+        [
+            _observed(observation, regions)
+            for observation in choose_observations(observations)
+            if _within(observation.params, regions)
+        ]
+    )
+    trial = study.ask()
+    params, _ = tree.walk(lambda knob: _suggest(trial, knob))
+    return params
+
+
+def choose_observations(
+    observations: Sequence[Observation], limit: int = MAX_OBSERVATIONS
+) -> list[Observation]:
+    """At most ``limit`` observations: all under way, the best, and the newest of the others."""
+    if len(observations) <= limit:
+        return list(observations)
+    running = {i for i, o in enumerate(observations) if o.state == "running"}
+    finished = [i for i in range(len(observations)) if i not in running]
+    room = max(0, limit - len(running))
+    ranked = sorted(finished, key=lambda i: _rank(observations[i]), reverse=True)
+    best = set(ranked[: room // 2])
+    newest = [i for i in reversed(finished) if i not in best][: room - len(best)]
+    return [observations[i] for i in sorted(running | best | set(newest))]
+
+
+def _rank(observation: Observation) -> tuple[int, float]:
+    """By the highest rung reached, then by the value there."""
+    if observation.state == "lost" or not observation.values:
+        return (0, 0.0)
+    rung = max(observation.values)
+    return (rung, observation.values[rung])
+
+
+def _region(knob: Knob) -> BaseDistribution:
+    """Where values are proposed."""
+    match knob:
+        case FloatKnob():
+            return FloatDistribution(knob.low, knob.high, log=knob.log)
+        case IntKnob():
+            return IntDistribution(knob.low, knob.high, log=knob.log)
+        case ChoiceKnob():
+            return CategoricalDistribution(knob.choices)
+
+
+def _limits(knob: Knob) -> BaseDistribution:
+    """Where values may lie at all: the ledger's distributions, which never change."""
+    match knob:
+        case FloatKnob():
+            return FloatDistribution(*knob.limits, log=knob.log)
+        case IntKnob():
+            return IntDistribution(*knob.limits, log=knob.log)
+        case ChoiceKnob():
+            return CategoricalDistribution(knob.choices)
+
+
+def _suggest(trial: optuna.Trial, knob: Knob) -> Value:
+    match knob:
+        case FloatKnob():
+            return trial.suggest_float(knob.name, knob.low, knob.high, log=knob.log)
+        case IntKnob():
+            return trial.suggest_int(knob.name, knob.low, knob.high, log=knob.log)
+        case ChoiceKnob():
+            chosen: Value = trial.suggest_categorical(knob.name, knob.choices)
+            return chosen
+
+
+def _within(params: Params, regions: Mapping[str, BaseDistribution]) -> bool:
+    return all(
+        name in regions and regions[name]._contains(regions[name].to_internal_repr(value))
+        for name, value in params.items()
+    )
+
+
+def _observed(observation: Observation, regions: Mapping[str, BaseDistribution]) -> FrozenTrial:
+    """The observation as a trial of the study in memory."""
+    common: dict[str, Any] = {
+        "params": dict(observation.params),
+        "distributions": {name: regions[name] for name in observation.params},
+    }
+    values = dict(observation.values)
+    if observation.state == "running":
+        return optuna.trial.create_trial(state=TrialState.RUNNING, **common)
+    if observation.state == "lost" or not values:
+        # TPE ranks a pruned trial without intermediate values behind every other.
+        return optuna.trial.create_trial(state=TrialState.PRUNED, **common)
+    final = values[max(values)]
+    complete = observation.state == "completed"
+    state = TrialState.COMPLETE if complete else TrialState.PRUNED
+    return optuna.trial.create_trial(
+        state=state, value=final, intermediate_values=values, **common
+    )
+
+
+# --- the ledger -------------------------------------------------------------------------------------
+
+_STATES = {
+    "completed": TrialState.COMPLETE,
+    "stopped": TrialState.PRUNED,
+    "diverged": TrialState.FAIL,
+    "failed": TrialState.FAIL,
+}
+
+
+class Ledger:
+    """The stored study of a run. Trials carry our id and state as user attributes."""
+
+    def __init__(self, study: optuna.Study, tree: KnobTree) -> None:
+        self._study = study
+        self._limits = {knob.name: _limits(knob) for knob in tree.knobs()}
+        self._known = {
+            trial.user_attrs["trial"]: trial
+            for trial in study.get_trials(deepcopy=False)
+            if "trial" in trial.user_attrs
+        }
+
+    def sync(self, trial: Trial, gains: Mapping[int, float]) -> None:
+        """Bring one trial of the ledger up to what the records say.
+
+        Args:
+            trial: what is recorded.
+            gains: its value at each rung. A trial that has ended, but whose gain is not known
+                yet for want of the default's score, stays RUNNING until it is.
+        """
+        if trial.id not in self._known:
+            self._enter(trial)
+        frozen = self._known[trial.id]
+        if frozen.state.is_finished():
+            return
+        live = optuna.Trial(self._study, frozen._trial_id)
+        for rung, gain in gains.items():
+            if rung not in frozen.intermediate_values:
+                live.report(gain, rung)
+                frozen.intermediate_values[rung] = gain
+        if trial.ended is None or not set(trial.rungs) <= set(gains):
+            return
+        self._close(live, trial, gains)
+
+    def _enter(self, trial: Trial) -> None:
+        asked = trial.asked
+        params = asked.params or {}
+        self._study.add_trial(
+            optuna.trial.create_trial(
+                state=TrialState.RUNNING,
+                params=params,
+                distributions={name: self._limits[name] for name in params},
+                user_attrs={
+                    "trial": asked.trial,
+                    "name": asked.name,
+                    "origin": asked.origin,
+                    "strategy": asked.strategy,
+                },
+            )
+        )
+        newest = reversed(self._study.get_trials(deepcopy=False))
+        entered = next(t for t in newest if t.user_attrs.get("trial") == asked.trial)
+        # A copy of our own: what the storage hands out must not be changed.
+        self._known[asked.trial] = self._study.trials[entered.number]
+
+    def _close(self, live: optuna.Trial, trial: Trial, gains: Mapping[int, float]) -> None:
+        assert trial.ended is not None
+        live.set_user_attr("state", trial.ended.state)
+        live.set_user_attr("reason", trial.ended.reason[-2000:])
+        state = _STATES[trial.ended.state]
+        value = gains[max(gains)] if state == TrialState.COMPLETE else None
+        self._known[trial.id] = self._study.tell(live.number, value, state=state)
+
+
+def open_ledger(journal: Path, storage: str | None, name: str, history: History, tree: KnobTree) -> Ledger:
+    """Open the stored study of a run and bring it up to the records.
+
+    Call it with the run locked: a lock that a killed driver left on the journal is removed, and
+    the journal is cut to its last whole line.
+
+    Args:
+        journal: the journal file in the run's folder, used where ``storage`` is None.
+        storage: any Optuna storage URL.
+        name: the study's name.
+        history: what is recorded.
+        tree: the space.
+
+    Raises:
+        RunError: the storage cannot be opened.
+    """
+    try:
+        ledger = Ledger(_load(journal, storage, name), tree)
+    except (KeyError, ValueError, AssertionError, AttributeError, TypeError) as damage:
+        if storage is not None:
+            raise RunError(f"the storage's study {name} cannot be read: {damage}") from None
+        # The records know everything that the journal did.
+        journal.replace(journal.with_suffix(".damaged"))
+        ledger = Ledger(_load(journal, storage, name), tree)
+    for trial in history.trials.values():
+        ledger.sync(trial, history.gains(trial))
+    return ledger
+
+
+def _load(journal: Path, storage: str | None, name: str) -> optuna.Study:
+    where: Any = storage
+    if storage is None:
+        repair_journal(journal)
+        where = optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
+    try:
+        return optuna.create_study(
+            storage=where,
+            study_name=name,
+            direction="maximize",
+            sampler=optuna.samplers.RandomSampler(seed=0),
+            load_if_exists=True,
+        )
+    except (OSError, ImportError, optuna.exceptions.StorageInternalError) as error:
+        raise RunError(f"the storage of the study cannot be opened: {error}") from None
+
+
+def repair_journal(journal: Path) -> None:
+    """Remove a stale lock and cut the journal after its last whole line.
+
+    Optuna can never read a journal again once something was appended to a torn line.
+    """
+    journal.with_name(journal.name + ".lock").unlink(missing_ok=True)
+    if not journal.exists():
+        return
+    content = journal.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    lines = whole.splitlines(keepends=True)
+    while lines and not _is_json(lines[-1]):
+        whole = whole[: -len(lines.pop())]
+    if len(whole) < len(content):
+        with journal.open("r+b") as file:
+            file.truncate(len(whole))
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True

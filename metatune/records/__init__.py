@@ -1,0 +1,1 @@
+"""Records: what was measured, first as synced log lines, then as Parquet, read as frames."""

@@ -1,0 +1,227 @@
+"""A run's folder: where each thing lies, and how small files and locks are handled in it.
+
+::
+
+    run.json                what the run is; written last on creation, so it makes the folder a run
+    space.yaml              the space as it was given
+    method.yaml             the method after the newest round
+    driver.json             the lease of the driver at work (``metatune.records.lease``)
+    study.log               Optuna's journal
+    records/.lock           held while a driver opens the run
+    records/log-0001-<driver>.jsonl     the log, one segment a driver (``metatune.records.log``)
+    records/parquet-<n>/    the log so far as Parquet (``metatune.records.parquet``)
+    trials/<trial>/         a worker's rung checkpoints
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from metatune.errors import RunError
+
+OPENING_SECONDS = 60.0
+"""How long a driver waits for another that is opening the same run, in seconds."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The layout of one run's folder.
+
+    Attributes:
+        path: absolute path of the folder.
+    """
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: str | Path) -> RunFolder:
+        """Makes an empty run folder.
+
+        It becomes a run once its ``run.json`` is written, which the caller does last.
+
+        Raises:
+            RunError: the folder exists and is not empty, or cannot be made.
+        """
+        folder = cls(_absolute(path))
+        try:
+            if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
+                raise RunError(
+                    f"{folder.path} exists and is not empty: "
+                    "name a new folder, or resume the run that is in it"
+                )
+            folder.records.mkdir(parents=True)
+            folder.trials.mkdir()
+        except OSError as error:
+            raise RunError(
+                f"{folder.path} cannot be made a run folder: {error.strerror}"
+            ) from error
+        sync_folder(folder.path)
+        sync_folder(folder.path.parent)
+        return folder
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunFolder:
+        """The folder of a run that exists.
+
+        Raises:
+            RunError: there is no ``run.json``.
+        """
+        folder = cls(_absolute(path))
+        if not folder.info.is_file():
+            raise RunError(f"{folder.path} is not a run folder: run.json is missing")
+        return folder
+
+    @property
+    def info(self) -> Path:
+        """``run.json``: what the run is."""
+        return self.path / "run.json"
+
+    @property
+    def space(self) -> Path:
+        """``space.yaml``: the space as it was given."""
+        return self.path / "space.yaml"
+
+    @property
+    def method(self) -> Path:
+        """``method.yaml``: the method after the newest round."""
+        return self.path / "method.yaml"
+
+    @property
+    def driver(self) -> Path:
+        """``driver.json``: the lease of the driver at work; missing when there is none."""
+        return self.path / "driver.json"
+
+    @property
+    def journal(self) -> Path:
+        """``study.log``: Optuna's journal."""
+        return self.path / "study.log"
+
+    @property
+    def records(self) -> Path:
+        """Folder of the log's segments and the Parquet generations."""
+        return self.path / "records"
+
+    @property
+    def lock(self) -> Path:
+        """File that ``opening`` locks."""
+        return self.records / ".lock"
+
+    @property
+    def trials(self) -> Path:
+        """Folder of the trials' folders."""
+        return self.path / "trials"
+
+    def trial(self, trial: str) -> Path:
+        """Folder of one trial's checkpoints; not made here."""
+        return self.trials / trial
+
+
+def write_atomically(path: Path, data: bytes | str) -> None:
+    """Replaces a small file: after a crash at any instant it is the old or the new one, whole.
+
+    Args:
+        path: the file; its folder exists.
+        data: its new content; text is written as UTF-8.
+
+    Raises:
+        OSError: as from writing; the old file is then as it was.
+    """
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with beside.open("xb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Makes names that were added to or removed from a folder outlive a power failure."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def opening(folder: RunFolder, wait: float = OPENING_SECONDS) -> Iterator[None]:
+    """Holds the run's lock, so that one driver at a time opens, repairs or takes over the run.
+
+    The kernel lets go of the lock when its process dies. A thread that holds it may enter again.
+
+    Args:
+        folder: the run.
+        wait: seconds to wait for another that holds it.
+
+    Raises:
+        RunError: the lock was not free within ``wait``, or the file system has no locks.
+    """
+    with locked(folder.lock, wait, f"run {folder.path} is being opened by another process"):
+        yield
+
+
+_held = threading.local()
+
+
+@contextmanager
+def locked(path: Path, wait: float, refusal: str) -> Iterator[None]:
+    """Holds an exclusive ``flock`` on a file; re-entrant within a thread.
+
+    Args:
+        path: the file; made where it is missing.
+        wait: seconds to wait for another that holds it.
+        refusal: the error's first words when it stays taken.
+
+    Raises:
+        RunError: the lock was not free within ``wait``, or the file system has no locks.
+    """
+    mine: set[Path] = _held.__dict__.setdefault("paths", set())
+    if path in mine:
+        yield
+        return
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise RunError(f"{path} cannot be locked: {error.strerror}") from error
+    try:
+        _take(handle, wait, path, refusal)
+        mine.add(path)
+        try:
+            yield
+        finally:
+            mine.discard(path)
+    finally:
+        # Closing the only descriptor of this open file gives the lock back.
+        os.close(handle)
+
+
+def _take(handle: int, wait: float, path: Path, refusal: str) -> None:
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise RunError(f"{refusal}: {path} stayed locked for {wait:.0f} s") from None
+        except OSError as error:
+            raise RunError(f"{path} cannot be locked: {error.strerror}") from error
+        time.sleep(0.02)
+
+
+def _absolute(path: str | Path) -> Path:
+    # Absolute, since workers and threads may run in another current folder.
+    return Path(path).expanduser().resolve()

@@ -1,0 +1,232 @@
+"""The log: every row of a run, synced before anything else learns of what it says.
+
+Each driver writes one segment, ``records/log-<number>-<driver>.jsonl``; numbers grow, so segments
+in order of their numbers hold the run's rows in order. A line is::
+
+    <crc32 of the JSON, 8 hex digits> <the row as JSON>\\n
+
+A crash can only spoil the end of a segment: what follows the last whole line whose checksum is
+right was never acknowledged, and is ignored by readers and cut off before the next append. A bad
+line *before* a good one is damage, and refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from metatune.errors import RunError
+from metatune.records.folder import RunFolder, opening, sync_folder
+from metatune.records.rows import Row, from_plain, to_plain
+
+_SEGMENT = re.compile(r"log-(\d+)-([0-9a-zA-Z]+)\.jsonl")
+
+
+class Log:
+    """One driver's segment, open for appending; threads may share it."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens a segment, made where it is missing; a torn end is cut off.
+
+        Raises:
+            RunError: a line before the last good one is damaged.
+        """
+        self.path = path
+        new = not path.exists()
+        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        self._guard = threading.Lock()
+        self._closed = False
+        try:
+            data = path.read_bytes()
+            self._end = scan(data, path).end
+            if self._end < len(data):
+                os.ftruncate(self._handle, self._end)
+                os.fsync(self._handle)
+            if new:
+                sync_folder(path.parent)
+        except BaseException:
+            os.close(self._handle)
+            raise
+
+    @classmethod
+    def open(cls, folder: RunFolder, driver: str) -> Log:
+        """The segment of a driver, behind those of all drivers before it.
+
+        Args:
+            folder: the run.
+            driver: the driver's id, as from its lease.
+
+        Raises:
+            RunError: the run is being opened by another process, or the segment is damaged.
+        """
+        with opening(folder):
+            taken = segments(folder)
+            number, last = parse_name(taken[-1]) if taken else (0, "")
+            if last == driver:
+                return cls(taken[-1])
+            path = folder.records / f"log-{number + 1:04d}-{driver}.jsonl"
+            parse_name(path)  # A driver's id that spoils the name would hide the segment.
+            return cls(path)
+
+    def append(self, *rows: Row) -> None:
+        """Appends rows with one sync; they are on disk when this returns.
+
+        Raises:
+            RunError: the rows could not be written, as on a full disk. None of them is then in
+                the log, and appending may be tried again.
+        """
+        data = b"".join(to_line(row) for row in rows)
+        with self._guard:
+            if self._closed:
+                raise RunError(f"{self.path} is closed: nothing can be appended to it")
+            try:
+                self._write(data)
+            except OSError as error:
+                self._cut()
+                raise RunError(
+                    f"{self.path} could not be written: {error.strerror}: "
+                    "it holds all rows before; make room and resume"
+                ) from error
+            self._end += len(data)
+
+    def close(self) -> None:
+        """Closes the segment; closing twice does nothing."""
+        with self._guard:
+            if not self._closed:
+                self._closed = True
+                os.close(self._handle)
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _write(self, data: bytes) -> None:
+        written = os.write(self._handle, data)
+        while written < len(data):  # A nearly full disk takes a part, and then refuses.
+            written += os.write(self._handle, data[written:])
+        os.fsync(self._handle)
+
+    def _cut(self) -> None:
+        """Back to the last acknowledged line; a segment that cannot be cut is closed for good."""
+        try:
+            os.ftruncate(self._handle, self._end)
+            os.fsync(self._handle)
+        except OSError:
+            self._closed = True
+            os.close(self._handle)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a segment holds.
+
+    Attributes:
+        rows: its rows, in order.
+        end: bytes up to the end of the last good line.
+    """
+
+    rows: list[Row]
+    end: int
+
+
+def segments(folder: RunFolder) -> list[Path]:
+    """The log's segments in order of their creation."""
+    try:
+        names = os.listdir(folder.records)
+    except FileNotFoundError:
+        return []
+    return sorted(
+        (folder.records / name for name in names if _SEGMENT.fullmatch(name)),
+        key=parse_name,
+    )
+
+
+def parse_name(segment: Path | str) -> tuple[int, str]:
+    """A segment's number and driver, from its name; sorting by them sorts by creation.
+
+    Raises:
+        RunError: it is not the name of a segment.
+    """
+    match = _SEGMENT.fullmatch(Path(segment).name)
+    if match is None:
+        raise RunError(f"{segment} is not a log segment: expected log-<number>-<driver>.jsonl")
+    return int(match[1]), match[2]
+
+
+def read_log(path: Path) -> list[Row]:
+    """The rows of one segment up to its last good line; works while it is being written.
+
+    Raises:
+        RunError: a line before the last good one is damaged.
+    """
+    return scan(path.read_bytes(), path).rows
+
+
+def scan(data: bytes, path: Path, start: int = 0) -> Scan:
+    """The rows in a segment's bytes.
+
+    Args:
+        data: the segment's bytes.
+        path: the segment, for error messages.
+        start: bytes to skip; the beginning of a line.
+
+    Raises:
+        RunError: a line before the last good one is damaged.
+    """
+    rows: list[Row] = []
+    end = position = start
+    number = data.count(b"\n", 0, start)
+    bad: int | None = None
+    while (stop := data.find(b"\n", position)) >= 0:
+        number += 1
+        payload = _payload(data[position:stop])
+        position = stop + 1
+        if payload is None:
+            bad = bad or number
+            continue
+        if bad is not None:
+            raise RunError(
+                f"{path}, line {bad}: damaged, and good lines follow; "
+                "restore the file from a copy, or remove that line to go on without it"
+            )
+        rows.append(_row(payload, path, number))
+        end = position
+    return Scan(rows, end)
+
+
+def to_line(row: Row) -> bytes:
+    """A row as a line of the log, checksum and line feed included."""
+    # allow_nan: losses and seconds may be NaN or infinite, and come back as they were.
+    text = json.dumps(to_plain(row), separators=(",", ":"), allow_nan=True).encode()
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def _payload(line: bytes) -> bytes | None:
+    """A line's JSON, or None where its checksum does not fit."""
+    payload = line[9:]
+    return payload if line[:9] == b"%08x " % zlib.crc32(payload) and payload else None
+
+
+def _row(payload: bytes, path: Path, number: int) -> Row:
+    data: dict[str, Any] = json.loads(payload)
+    try:
+        return from_plain(data)
+    except (KeyError, TypeError) as error:
+        raise RunError(
+            f"{path}, line {number}: row of kind {data.get('kind')!r} cannot be read by this "
+            f"version of metatune ({error})"
+        ) from error

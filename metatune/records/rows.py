@@ -1,0 +1,184 @@
+"""The rows of a run's log: everything that a run knows is a fold over them, in order.
+
+A row is written and synced before anything else learns of what it says. ``trial`` is our own id,
+``<round>-<ask number>``, such as ``r1-0007``; no id of Ray Tune's or Optuna's is a key anywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar, Literal
+
+from metatune.tasks.base import Split
+
+State = Literal["completed", "stopped", "diverged", "failed"]
+STATES: tuple[State, ...] = ("completed", "stopped", "diverged", "failed")
+
+Origin = Literal["default", "preset", "baseline", "initial", "proposed"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A trial was decided on.
+
+    Attributes:
+        trial: our id.
+        round: round of the loop, from 1.
+        number: ask number within the run, from 0.
+        name: preset's name, or the origin and number.
+        origin: why it was asked.
+        strategy: the strategy as plain data.
+        digest: the strategy's hash.
+        structure: its structural family.
+        params: its knobs by their names in the space; None where it lies outside the space.
+        at: seconds that the run had been driven for when this was written.
+    """
+
+    kind: ClassVar[str] = "asked"
+    trial: str
+    round: int
+    number: int
+    name: str
+    origin: Origin
+    strategy: dict[str, Any]
+    digest: str
+    structure: str
+    params: dict[str, Any] | None
+    at: float = 0.0
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One strategy was scored on one set of tasks.
+
+    Attributes:
+        trial: our id; for the verdict, the id of the trial whose strategy was trained anew.
+        round: round of the loop.
+        rung: 1 is the first; the verdict's and the confirmation's are the last rung's.
+        split: where the tasks come from.
+        replica: 0 for the trial itself, 1, 2, .. for trainings anew with other seeds.
+        resource: forward-equivalents used so far.
+        train_seconds: seconds of training so far.
+        score_seconds: seconds for scoring these tasks, adaptation included.
+        train_loss: mean training loss since the rung before; None where nothing is trained.
+        tasks: name of each task.
+        groups: group of each task.
+        scores: the metric on each task.
+        transductive: query points were scored jointly.
+        at: seconds that the run had been driven for when this was written.
+    """
+
+    kind: ClassVar[str] = "scored"
+    trial: str
+    round: int
+    rung: int
+    split: Split
+    replica: int
+    resource: int
+    train_seconds: float
+    score_seconds: float
+    train_loss: float | None
+    tasks: list[str]
+    groups: list[str]
+    scores: list[float]
+    transductive: bool
+    at: float = 0.0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A trial came to its end.
+
+    Attributes:
+        trial: our id.
+        state: how.
+        reason: for ``stopped`` what it lost to, for ``diverged`` the step, for ``failed`` the
+            traceback; empty for ``completed``.
+        seconds: seconds of training and scoring.
+        replica: as in ``Scored``.
+        at: seconds that the run had been driven for when this was written.
+    """
+
+    kind: ClassVar[str] = "ended"
+    trial: str
+    state: State
+    reason: str
+    seconds: float
+    replica: int = 0
+    at: float = 0.0
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A reserved split was opened: ``confirm`` is spent look by look, ``test`` opens once.
+
+    Attributes:
+        split: which.
+        round: round of the loop.
+        trials: who was compared.
+        at: seconds that the run had been driven for when this was written.
+    """
+
+    kind: ClassVar[str] = "looked"
+    split: Split
+    round: int
+    trials: list[str]
+    at: float = 0.0
+
+
+@dataclass(frozen=True)
+class Turned:
+    """A round ended.
+
+    Attributes:
+        round: which.
+        incumbents: trials that lead, best first.
+        moves: what was changed, in words.
+        seconds: wall clock of the round.
+        at: seconds that the run had been driven for when this was written.
+    """
+
+    kind: ClassVar[str] = "turned"
+    round: int
+    incumbents: list[str]
+    moves: list[str]
+    seconds: float
+    at: float = 0.0
+
+
+@dataclass(frozen=True)
+class Concluded:
+    """The run gave its verdict.
+
+    Attributes:
+        winner: trial id of the winner.
+        rival: trial id of the best preset or baseline as chosen on ``select``.
+        claim: unit of the claim.
+        sentence: the verdict in words.
+        at: seconds that the run had been driven for when this was written.
+    """
+
+    kind: ClassVar[str] = "concluded"
+    winner: str
+    rival: str
+    claim: Literal["new groups", "new tasks"]
+    sentence: str
+    at: float = 0.0
+
+
+Row = Asked | Scored | Ended | Looked | Turned | Concluded
+_KINDS: dict[str, type[Row]] = {
+    row.kind: row for row in (Asked, Scored, Ended, Looked, Turned, Concluded)
+}
+
+
+def to_plain(row: Row) -> dict[str, Any]:
+    """The row as JSON-ready data, with its kind."""
+    return {"kind": row.kind, **asdict(row)}
+
+
+def from_plain(data: dict[str, Any]) -> Row:
+    """The inverse of ``to_plain``; unknown fields of a newer version are ignored."""
+    row = _KINDS[data["kind"]]
+    names = {field.name for field in fields(row)}
+    return row(**{key: value for key, value in data.items() if key in names})

@@ -1,0 +1,32 @@
+"""The carrier: a Ray Tune trial that carries one of ours. Actors are reused from trial to trial."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ray import tune
+
+from metatune.jobs import RungResult, job_from_json, result_to_json
+
+
+class Carrier(tune.Trainable):
+    """Runs a job rung by rung; ``config["job"]`` is the job as JSON.
+
+    It never reports ``done``: whether a trial ends is decided in one place, by the scheduler.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        # Here, and not above: the driver imports this module, and needs no torch.
+        from metatune.trial import run_trial
+
+        self._rungs: Iterator[RungResult] = run_trial(job_from_json(config["job"]))
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        result = next(self._rungs)
+        # One flat message a rung; Tune would unfold and track every number of a nested one.
+        return {"state": result.outcome, "rung": result.rung, "result": result_to_json(result)}

@@ -1,0 +1,261 @@
+"""Ray Tune as the engine: one Tune run for a whole session, fed from our side job by job.
+
+Tune runs in a thread of its own and asks for the next job; the loop in the main thread hands in
+one source of jobs after the other (``drain``). So workers, with torch imported, stay alive from
+the first trial to the verdict.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from threading import Condition, Thread
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from metatune.errors import RunError
+from metatune.jobs import RungResult, TrialJob, job_to_json, result_from_json
+from metatune.runner.carrier import Carrier
+
+# Tune's own files are of no use here: records are ours, and a resume never reads Tune's state.
+_TUNE_SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_MAX_PENDING_TRIALS_PG": "16",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+TICK = 0.2  # seconds between two looks at the terminal
+
+
+class JobSource(Protocol):
+    """Where jobs come from, and where their results go. Called from one thread at a time."""
+
+    def next_job(self) -> TrialJob | None:
+        """The next job to start now; None if there is none at present."""
+        ...
+
+    def on_result(self, job: TrialJob, result: RungResult) -> bool:
+        """Take a rung's result; True if the job should go on."""
+        ...
+
+    def on_lost(self, job: TrialJob, reason: str) -> None:
+        """The worker was lost, and the job with it."""
+        ...
+
+    @property
+    def exhausted(self) -> bool:
+        """No further job will come, given that none is running."""
+        ...
+
+
+class TuneRunner:
+    """Runs jobs on Ray Tune. A context manager; Ray is connected already.
+
+    Args:
+        workers: jobs at a time.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self._changed = Condition()
+        self._source: JobSource | None = None
+        self._live: dict[str, TrialJob] = {}  # by Tune's trial id
+        self._closing = False
+        self._error: BaseException | None = None
+        self._results: Any = None
+        self._thread = Thread(target=self._run, name="ray-tune", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join(timeout=30)
+        if error is None and self._error is not None:
+            raise self._error
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles whatever it is given, for a restore that is never made.
+        return {}
+
+    def drain(self, source: JobSource, tick: Callable[[], None] = lambda: None) -> None:
+        """Run every job of a source to its end.
+
+        Args:
+            source: gives the jobs and takes the results.
+            tick: called some times a second while jobs run.
+
+        Raises:
+            Whatever the source raised, or Tune.
+        """
+        with self._changed:
+            self._source = source
+            self._changed.notify_all()
+            while self._live or not source.exhausted:
+                self._changed.wait(TICK)
+                if self._error is not None:
+                    raise self._error
+                if not self._thread.is_alive():
+                    raise RunError("Ray Tune ended before the search did")
+                tick()
+            self._source = None
+
+    def tune_results(self) -> Any:
+        """Tune's own view of the carriers, once the runner is closed."""
+        return self._results
+
+    # --- Tune's side ----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        os.environ.update(_TUNE_SETTINGS)
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what matters is recorded
+        try:
+            with tempfile.TemporaryDirectory(prefix="metatune-tune-") as scratch:
+                self._results = self._tuner(scratch).fit()
+        except BaseException as error:  # handed to the main thread by drain or __exit__
+            self._fail(error)
+
+    def _tuner(self, scratch: str) -> tune.Tuner:
+        return tune.Tuner(
+            tune.with_resources(Carrier, {"cpu": 1}),
+            tune_config=tune.TuneConfig(
+                search_alg=_Asker(self),
+                scheduler=_Decider(self),
+                num_samples=-1,
+                max_concurrent_trials=self.workers,
+                reuse_actors=True,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                name="carriers",
+                storage_path=scratch,
+                verbose=0,
+                stop=_Closing(self),
+                failure_config=tune.FailureConfig(max_failures=0),
+                # Workers keep rung checkpoints of their own.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        )
+
+    def ask(self, carrier: str) -> dict[str, Any] | None | str:
+        """A job's configuration; None if there is none now; FINISHED once closed."""
+        with self._changed:
+            job = self._next_job()
+            if job is None and not self._live and not self._closing:
+                # Tune would sleep a second between two questions; a new source comes sooner.
+                self._changed.wait(0.5)
+                job = self._next_job()
+            if job is not None:
+                self._live[carrier] = job
+                return {"job": job_to_json(job)}
+            return Searcher.FINISHED if self._closing else None
+
+    def _next_job(self) -> TrialJob | None:
+        if self._closing or self._source is None or len(self._live) >= self.workers:
+            return None
+        try:
+            return self._source.next_job()
+        except BaseException as error:
+            self._fail(error)
+            return None
+
+    def report(self, carrier: str, text: str) -> bool:
+        """Hand a rung's result to the source; True if the job goes on."""
+        with self._changed:
+            job, source = self._live.get(carrier), self._source
+            if job is None or source is None or self._closing:
+                return False
+            try:
+                go_on = source.on_result(job, result_from_json(text))
+            except BaseException as error:
+                self._fail(error)
+                return False
+            if not go_on:
+                del self._live[carrier]
+            self._changed.notify_all()
+            return go_on
+
+    def lost(self, carrier: str, reason: str) -> None:
+        """The actor is gone."""
+        with self._changed:
+            job, source = self._live.pop(carrier, None), self._source
+            if job is not None and source is not None and not self._closing:
+                try:
+                    source.on_lost(job, reason)
+                except BaseException as error:
+                    self._fail(error)
+            self._changed.notify_all()
+
+    def closing(self) -> bool:
+        """True once everything is to end."""
+        return self._closing
+
+    def _fail(self, error: BaseException) -> None:
+        with self._changed:
+            self._error = self._error or error
+            self._closing = True
+            self._changed.notify_all()
+
+
+class _Asker(Searcher):
+    """Tune's searcher: asks the runner."""
+
+    def __init__(self, runner: TuneRunner) -> None:
+        super().__init__()
+        self._runner = runner
+
+    def suggest(self, trial_id: str) -> Any:
+        return self._runner.ask(trial_id)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        pass  # every result has passed through the scheduler
+
+    def save(self, checkpoint_path: str) -> None:
+        pass  # our records are the state
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise RunError("Tune's state is never restored: a run resumes from its records")
+
+
+class _Decider(FIFOScheduler):
+    """Tune's scheduler: hands each result to the runner, which decides."""
+
+    def __init__(self, runner: TuneRunner) -> None:
+        super().__init__()
+        self._runner = runner
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        go_on = self._runner.report(trial.trial_id, result["result"])
+        return str(TrialScheduler.CONTINUE if go_on else TrialScheduler.STOP)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        error = trial.get_error()
+        self._runner.lost(trial.trial_id, f"the worker was lost: {type(error).__name__}: {error}")
+
+
+class _Closing(tune.Stopper):
+    """Ends Tune's run when the runner closes."""
+
+    def __init__(self, runner: TuneRunner) -> None:
+        self._runner = runner
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._runner.closing()

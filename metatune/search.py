@@ -1,0 +1,211 @@
+"""Try: ask for strategies, train them in parallel, stop what falls behind.
+
+``Search`` is the source of jobs for one round. Everything it decides follows from the history, so
+a resumed search goes on as the killed one would have.
+"""
+
+from __future__ import annotations
+
+from metatune.driver import Driver
+from metatune.errors import RunError
+from metatune.history import Trial
+from metatune.jobs import RungResult, TrialJob
+from metatune.proposer import Observation, propose
+from metatune.records.rows import Asked, Ended, Origin, Scored, State
+from metatune.seeds import derive_seed
+from metatune.space import ResolvedSpace
+from metatune.space.knobs import Params
+from metatune.stopping import Standing, why_stop
+from metatune.strategy import Strategy
+
+TRIES = 20  # proposals looked at for one that was not tried yet
+
+
+class Search:
+    """The jobs of one round's trials.
+
+    Args:
+        driver: the run.
+        round_: from 1.
+        reserve: seconds that must be left when the last trial ends, estimated anew at each ask.
+    """
+
+    def __init__(self, driver: Driver, round_: int) -> None:
+        self._driver = driver
+        self._round = round_
+        self._running: set[str] = set()
+        # Trials that an earlier driver left behind go on first, in the order of their asking. The
+        # record of a decision may have been lost with it: it is taken again.
+        self._left = [t for t in self._trials() if t.ended is None and self._goes_on(t)]
+
+    def _trials(self) -> list[Trial]:
+        trials = self._driver.history.trials.values()
+        return [t for t in trials if t.asked.round == self._round]
+
+    # --- jobs out -------------------------------------------------------------------------------
+
+    def next_job(self) -> TrialJob | None:
+        """A trial left behind by an earlier driver, else a new one; None if neither is due."""
+        if self._left:
+            trial = self._left.pop(0)
+        elif self._may_ask():
+            trial = self._ask()
+        else:
+            return None
+        self._running.add(trial.id)
+        recorded = trial.rungs[-1] if trial.rungs else 0
+        return self._driver.job(trial, "select", recorded=recorded)
+
+    @property
+    def exhausted(self) -> bool:
+        """Nothing is left to start."""
+        return not self._left and not self._running and not self._may_ask()
+
+    def _may_ask(self) -> bool:
+        asked = len(self._driver.history.trials)
+        if asked < len(self._driver.plan.space.initial):
+            return True  # what the user named is tried whatever the clock says
+        return asked < self._driver.plan.trials and self._driver.time_for_another()
+
+    def _ask(self) -> Trial:
+        driver = self._driver
+        number = len(driver.history.trials)
+        named = driver.plan.space.initial
+        if number < len(named):
+            entry = named[number]
+            name, origin, strategy = entry.name, entry.origin, entry.strategy
+        else:
+            strategy = self._propose(number)
+            name, origin = f"proposed-{number}", "proposed"
+        return self._enter(number, name, origin, strategy)
+
+    def _enter(self, number: int, name: str, origin: Origin, strategy: Strategy) -> Trial:
+        plain = strategy.model_dump(mode="json")
+        row = Asked(
+            trial=f"r{self._round}-{number:04d}",
+            round=self._round,
+            number=number,
+            name=name,
+            origin=origin,
+            strategy=plain,
+            digest=strategy.digest(),
+            structure=strategy.structure(),
+            params=self._driver.plan.space.tree.params_of(plain),
+        )
+        self._driver.record(row)
+        return self._driver.history.trials[row.trial]
+
+    def _propose(self, number: int) -> Strategy:
+        """A strategy that was not tried yet, as far as ``TRIES`` proposals find one."""
+        plan, history = self._driver.plan, self._driver.history
+        tree = plan.space.tree
+        known = {t.asked.digest for t in history.trials.values()}
+        observations = [
+            self._observe(t) for t in history.trials.values() if t.asked.params is not None
+        ]
+        for attempt in range(TRIES):
+            seed = derive_seed(plan.seed, "propose", self._round, number, attempt)
+            params = propose(tree, observations, seed)
+            strategy = _strategy(plan.space, params)
+            if strategy.digest() not in known:
+                break
+        return strategy
+
+    def _observe(self, trial: Trial) -> Observation:
+        assert trial.asked.params is not None
+        gains = self._driver.history.gains(trial)
+        if trial.ended is None:
+            return Observation(trial.asked.params, "running", gains)
+        match trial.ended.state:
+            case "completed" | "stopped" as state:
+                return Observation(trial.asked.params, state, gains)
+            case _:
+                return Observation(trial.asked.params, "lost", {})
+
+    # --- results in -----------------------------------------------------------------------------
+
+    def on_result(self, job: TrialJob, result: RungResult) -> bool:
+        """Record a rung; True if the trial goes on to the next."""
+        driver = self._driver
+        trial = driver.history.trials[job.trial]
+        if result.outcome in ("diverged", "failed"):
+            self._end(trial, result.outcome, result.reason)
+            return False
+        driver.record(scored(job, result, rung=result.rung))
+        return self._goes_on(trial)
+
+    def on_lost(self, job: TrialJob, reason: str) -> None:
+        """Record that the worker was lost."""
+        self._end(self._driver.history.trials[job.trial], "failed", reason)
+
+    def _goes_on(self, trial: Trial) -> bool:
+        """Decide on a trial after its newest rung, and record its end if this is it."""
+        if not trial.rungs:
+            return True
+        if trial.rungs[-1] >= self._driver.last_rung(trial):
+            self._end(trial, "completed", "")
+            return False
+        reason = self._why_stop(trial, trial.rungs[-1])
+        if reason is None:
+            return True
+        self._end(trial, "stopped", reason)
+        return False
+
+    def _why_stop(self, trial: Trial, rung: int) -> str | None:
+        sign = self._driver.history.sign
+        standings = {}
+        for other in self._trials():
+            if rung not in other.rungs:
+                continue
+            scores = other.at(rung).scores
+            standings[other.id] = Standing(
+                score=sign * sum(scores) / len(scores),
+                structure=other.asked.structure,
+                passed=other.rungs[-1] > rung or (other.ended is None and other.id != trial.id),
+            )
+        space = self._driver.plan.space
+        protected = trial.asked.name in space.protected
+        return why_stop(trial.id, standings, space.space.resource.reduction, protected)
+
+    def _end(self, trial: Trial, state: State, reason: str) -> None:
+        self._running.discard(trial.id)
+        self._driver.record(Ended(trial.id, state, reason, spent(trial)))
+        if trial.asked.origin == "default" and state in ("diverged", "failed"):
+            raise RunError(
+                f"the default strategy {trial.asked.name} {state}, so nothing can be compared "
+                f"with it: {reason.strip().splitlines()[-1]}. Choose another default in the space file."
+            )
+
+
+def _strategy(space: ResolvedSpace, params: Params) -> Strategy:
+    """The strategy that these values make."""
+    _, partial = space.tree.walk(lambda knob: params[knob.name])
+    return space.strategy_from(partial)
+
+
+def spent(trial: Trial) -> float:
+    """Seconds of training and of scoring on ``select``."""
+    latest = trial.latest()
+    if latest is None:
+        return 0.0
+    scoring = sum(trial.at(rung).score_seconds for rung in trial.rungs)
+    return round(latest.train_seconds + scoring, 6)
+
+
+def scored(job: TrialJob, result: RungResult, rung: int) -> Scored:
+    """The row of a result."""
+    return Scored(
+        trial=job.trial,
+        round=job.round,
+        rung=rung,
+        split=job.split,
+        replica=job.replica,
+        resource=result.resource,
+        train_seconds=result.train_seconds,
+        score_seconds=result.score_seconds,
+        train_loss=result.train_loss,
+        tasks=list(result.tasks),
+        groups=list(result.groups),
+        scores=list(result.scores),
+        transductive=result.transductive,
+    )

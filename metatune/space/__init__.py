@@ -1,0 +1,29 @@
+"""The space file: what may be tried, on what, for how long.
+
+``load_space`` reads one, ``resolve`` fits it to a family; ``knobs.py`` holds the tree that the
+proposer walks.
+"""
+
+from metatune.space.grammar import parse_tree
+from metatune.space.knobs import ChoiceKnob, FloatKnob, IntKnob, Knob, KnobTree, Params, deep_merge
+from metatune.space.loading import Named, ResolvedSpace, load_space, parse_space, resolve
+from metatune.space.schema import Space
+from metatune.space.source import load_yaml
+
+__all__ = [
+    "ChoiceKnob",
+    "FloatKnob",
+    "IntKnob",
+    "Knob",
+    "KnobTree",
+    "Named",
+    "Params",
+    "ResolvedSpace",
+    "Space",
+    "deep_merge",
+    "load_space",
+    "load_yaml",
+    "parse_space",
+    "parse_tree",
+    "resolve",
+]

@@ -1,0 +1,217 @@
+"""The space file's models: what stands where, in which unit, with which default.
+
+The descriptions here are the reference of the space file. Knobs live under ``strategy`` and have
+a grammar of their own, see ``grammar.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    field_validator,
+    model_validator,
+)
+
+from metatune.space.source import Source
+from metatune.strategy import Strategy
+from metatune.tasks.base import Episode
+
+Plain = dict[str, Any]
+"""A part of a strategy as plain data; checked once the whole strategy is put together."""
+
+
+class Section(BaseModel):
+    """A part of the space file: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Family(Section):
+    """The task family, and the shape of the tasks that strategies are judged on."""
+
+    name: str = Field(description="name of the task family, see `metatune families`")
+    way: int | None = Field(
+        None, ge=1, le=1024, description="classes a task; left out for regression"
+    )
+    shot: int = Field(
+        5, ge=1, le=1024, description="support examples a class (regression: support points a task)"
+    )
+    query: int = Field(
+        5, ge=1, le=1024, description="query examples a class (regression: query points a task)"
+    )
+    data_dir: str | None = Field(
+        None, min_length=1, description="folder of the data, for families that are read from files"
+    )
+
+
+class Resource(Section):
+    """How much a trial may train, and when it is scored on the way."""
+
+    full: int = Field(
+        40_000,
+        ge=1,
+        le=10**12,
+        description="what a trial that is not stopped uses, in forward-equivalents (examples seen)",
+    )
+    rungs: int = Field(
+        3,
+        ge=1,
+        le=20,
+        description="how often a trial is scored; the last rung is the full resource",
+    )
+    reduction: int = Field(
+        3, ge=2, le=100, description="how many times more of the resource each rung has"
+    )
+
+    @model_validator(mode="after")
+    def _lowest_rung_trains(self) -> Resource:
+        lowest = self.full // self.reduction ** (self.rungs - 1)
+        if lowest < 1:
+            raise ValueError(
+                f"found {self.rungs} rungs by {self.reduction}, of which the lowest leaves nothing "
+                f"of {self.full}; allowed: fewer rungs or a larger full"
+            )
+        return self
+
+    def rung_resources(self) -> tuple[int, ...]:
+        """Resource at each rung, lowest first: full / reduction ** (rungs - rung), rounded down."""
+        return tuple(self.full // self.reduction**below for below in reversed(range(self.rungs)))
+
+
+class Tasks(Section):
+    """How many tasks a strategy is scored on, by split. All strategies get the same ones."""
+
+    select: int = Field(60, ge=2, le=100_000, description="tasks a trial is scored on at each rung")
+    confirm: int = Field(60, ge=2, le=100_000, description="tasks on which leaders are compared")
+    test: int = Field(120, ge=2, le=100_000, description="tasks of the verdict")
+
+
+class Budget(Section):
+    """What the whole run may use."""
+
+    trials: int = Field(
+        ge=1, le=100_000, description="strategies to try, the initial ones included"
+    )
+    minutes: float | None = Field(
+        None,
+        gt=0,
+        le=10**7,
+        description="wall-clock minutes, the verdict's cost included; left out: no limit",
+    )
+
+
+class Verdict(Section):
+    """Who meets on ``test``, and how often each is trained anew for it."""
+
+    seeds: int = Field(1, ge=1, le=20, description="trainings of each strategy with other seeds")
+    finalists: int = Field(3, ge=1, le=10, description="leaders of the search that take part")
+    presets: tuple[str, ...] = Field(
+        (), description="presets, or entries of `initial`, that the winner has to beat"
+    )
+    baselines: tuple[str, ...] = Field(
+        (), description="naive baselines that take part, besides those that the family demands"
+    )
+
+
+class Partial(Section):
+    """Parts of a strategy, each whole or in part. No knobs here."""
+
+    backbone: Plain | None = Field(None, description="inputs to features")
+    head: Plain | None = Field(None, description="features to predictions")
+    inner: Plain | None = Field(None, description="gradient steps on the support set")
+    meta: Plain | None = Field(None, description="what the meta-parameters follow")
+    outer: Plain | None = Field(None, description="the meta-optimiser")
+    diet: Plain | None = Field(None, description="the shape of training tasks")
+    start: str | None = Field(None, description="the weights to start from; `none` for random ones")
+
+    def plain(self) -> dict[str, Any]:
+        """The parts that are given, as plain data."""
+        given = self.model_dump(include=set(Strategy.model_fields))
+        return {key: value for key, value in given.items() if value is not None}
+
+
+class Entry(Partial):
+    """One strategy to begin with: a preset, a preset with changes, or a whole strategy."""
+
+    preset: str | None = Field(None, description="the preset that the parts given here change")
+    name: str | None = Field(
+        None, pattern=r"^[\w.+*-]{1,40}$", description="its label; `PRESET*` for a changed preset"
+    )
+
+    @model_validator(mode="after")
+    def _has_a_name(self) -> Entry:
+        if self.preset is None and self.name is None:
+            raise ValueError(
+                "found neither preset nor name; allowed: a preset's name, or a whole strategy with "
+                "its `name`"
+            )
+        if self.name is not None and self.name.startswith("proposed-"):
+            raise ValueError(
+                f"found the name {self.name}; allowed: names that do not start with proposed-"
+            )
+        return self
+
+    @property
+    def label(self) -> str:
+        """The name under which it is tried."""
+        changed = "*" if self.plain() else ""
+        return self.name or f"{self.preset}{changed}"
+
+
+class Space(Section):
+    """A space file: what may be tried, on what, for how long, and what it is compared with."""
+
+    family: Family = Field(description="the task family and the shape of its tasks")
+    seed: int = Field(0, ge=0, lt=2**63, description="every random draw of the run follows from it")
+    resource: Resource = Field(Resource(), description="how much a trial may train")
+    tasks: Tasks = Field(Tasks(), description="how many tasks a strategy is scored on")
+    budget: Budget = Field(description="what the whole run may use")
+    common: Partial = Field(
+        Partial(),
+        description="parts that every strategy of this file is built on, presets included",
+    )
+    default: str | None = Field(
+        None,
+        description="what everything is compared with: a preset or an entry of `initial`; "
+        "left out, the first of `initial`",
+    )
+    initial: tuple[Entry, ...] = Field((), description="strategies to try first")
+    strategy: dict[str, Any] = Field(description="the tree of knobs: what may be proposed")
+    verdict: Verdict = Field(Verdict(), description="who meets on the test tasks")
+
+    _source: Source = PrivateAttr(default_factory=Source)
+
+    @field_validator("initial", mode="before")
+    @classmethod
+    def _names_are_presets(cls, value: Any) -> Any:
+        """``- maml`` is short for ``- {preset: maml}``."""
+        if not isinstance(value, list | tuple):
+            return value
+        return tuple({"preset": item} if isinstance(item, str) else item for item in value)
+
+    @property
+    def episode(self) -> Episode:
+        """The shape of the tasks that strategies are judged on."""
+        return Episode(self.family.way or 1, self.family.shot, self.family.query)
+
+    @property
+    def source(self) -> Source:
+        """The file that it was read from, with its lines."""
+        return self._source
+
+    def read_from(self, source: Source) -> Space:
+        """The same space, knowing its file."""
+        copy = self.model_copy()
+        copy._source = source
+        return copy
+
+    @property
+    def labels(self) -> Mapping[str, int]:
+        """The names of the initial entries with their positions."""
+        return {entry.label: number for number, entry in enumerate(self.initial)}

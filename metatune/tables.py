@@ -1,0 +1,64 @@
+"""Frames as tables for the terminal."""
+
+from __future__ import annotations
+
+import pandas as pd
+from rich.table import Table
+
+from metatune.analysis import leaderboard, verdict_table
+from metatune.progress import show_gain, show_score
+from metatune.records.reading import Run
+
+
+def select_table(run: Run, rows: int) -> Table:
+    """The leaderboard of all trials by ``select``."""
+    frame, metric = leaderboard(run), run.info["family"]["metric"]
+    table = Table(title=f"Trials by {metric} on select tasks (first {min(rows, len(frame))})")
+    for column in ("", "strategy", "state", "rung", metric, "gain over the default", "seconds"):
+        table.add_column(column, justify="left" if column in ("strategy", "state") else "right")
+    for place, (_, row) in enumerate(frame.head(rows).iterrows(), start=1):
+        table.add_row(
+            str(place),
+            _name(row),
+            str(row["state"]),
+            "" if pd.isna(row["rung"]) else f"{row['rung']:.0f}",
+            "" if pd.isna(row["score"]) else show_score(row["score"], metric),
+            show_gain(row["gain"], row["gain_low"], row["gain_high"], metric),
+            "" if pd.isna(row["seconds"]) else f"{row['seconds']:.1f}",
+        )
+    return table
+
+
+def test_table(run: Run) -> Table:
+    """The entrants of the verdict on ``test``."""
+    frame, metric = verdict_table(run), run.info["family"]["metric"]
+    final = run.verdicts.iloc[-1]
+    trainings = int(frame["trainings"].max())
+    seeds = "one training each" if trainings == 1 else f"{trainings} trainings each"
+    table = Table(title=f"Verdict: {metric} on unseen test tasks ({final['claim']}, {seeds})")
+    table.add_column("", justify="right")
+    table.add_column("strategy")
+    for column in (metric, "95 % interval", "gain over the default", "gain over the rival"):
+        table.add_column(column, justify="right")
+    table.add_column("train s", justify="right")
+    table.add_column("ms a task", justify="right")
+    for place, (trial, row) in enumerate(frame.iterrows(), start=1):
+        marks = {final["winner"]: " (winner)", final["rival"]: " (rival)"}
+        mark = " (winner, rival)" if len(marks) == 1 and trial in marks else marks.get(trial, "")
+        low, high = (show_score(row[end], metric) for end in ("low", "high"))
+        table.add_row(
+            str(place),
+            _name(row) + mark,
+            show_score(row["score"], metric),
+            f"{low} to {high}",
+            show_gain(row["gain"], row["gain_low"], row["gain_high"], metric),
+            show_gain(row["over_rival"], row["over_rival_low"], row["over_rival_high"], metric),
+            f"{row['train_seconds']:.1f}",
+            f"{1000 * row['adapt_seconds']:.0f}",
+        )
+    return table
+
+
+def _name(row: pd.Series) -> str:
+    name = str(row["name"]) if row["origin"] != "default" else f"{row['name']} (default)"
+    return f"{name}, transductive" if row["transductive"] is True else name

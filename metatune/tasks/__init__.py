@@ -1,0 +1,1 @@
+"""Task families: where learning problems come from."""

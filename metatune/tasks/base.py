@@ -1,0 +1,158 @@
+"""What a task is, and what a source of tasks must offer.
+
+A *task* is one learning problem: a support set to learn from and a query set to be judged on. A
+*family* is a source of tasks with four splits that share no group. This module needs numpy only,
+so a driver can look at data without importing torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Split = Literal["train", "select", "confirm", "test"]
+SPLITS: tuple[Split, ...] = ("train", "select", "confirm", "test")
+
+
+@dataclass(frozen=True)
+class Episode:
+    """The shape of a task.
+
+    Attributes:
+        way: classes a task; 1 for regression.
+        shot: support examples a class (regression: support points).
+        query: query examples a class (regression: query points).
+    """
+
+    way: int
+    shot: int
+    query: int
+
+    @property
+    def n_support(self) -> int:
+        return self.way * self.shot
+
+    @property
+    def n_query(self) -> int:
+        return self.way * self.query
+
+
+@dataclass(frozen=True)
+class TaskBatch:
+    """``T`` tasks of one shape: ``S`` support and ``Q`` query examples each.
+
+    Attributes:
+        support_x: ``(T, S, *input_shape)`` float32.
+        support_y: ``(T, S)`` int64 labels in [0, way), or ``(T, S, outputs)`` float32 targets.
+        query_x: ``(T, Q, *input_shape)`` float32.
+        query_y: as ``support_y``, with Q.
+        ids: one name a task, unique within the split for a given seed.
+        groups: the group of each task.
+        support_class: ``(T, S)`` int64, the class's number among all classes of the split, for
+            joint pre-training; None for regression.
+        query_class: ``(T, Q)`` int64, likewise.
+    """
+
+    support_x: NDArray[np.float32]
+    support_y: NDArray[np.int64] | NDArray[np.float32]
+    query_x: NDArray[np.float32]
+    query_y: NDArray[np.int64] | NDArray[np.float32]
+    ids: tuple[str, ...]
+    groups: tuple[str, ...]
+    support_class: NDArray[np.int64] | None = None
+    query_class: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a task is judged. ``sign`` is +1 where higher is better, -1 where lower is."""
+
+    name: Literal["accuracy", "mse"]
+    sign: Literal[1, -1]
+
+
+ACCURACY = Metric("accuracy", 1)
+MSE = Metric("mse", -1)
+
+
+@dataclass(frozen=True)
+class FamilyInfo:
+    """What learners and reports need to know of a family, as plain data.
+
+    Attributes:
+        name: as in the space file.
+        kind: what is predicted.
+        input_shape: of one example, such as ``(1, 28, 28)`` or ``(1,)``.
+        outputs: regression: numbers predicted an example; classification: 0.
+        metric: the score of one task.
+        train_classes: classes in ``train``; 0 for regression.
+        groups: groups of each split with the number of classes (or tasks) in each. A family
+            whose tasks share nothing (drawn afresh each time) has one group a split.
+        grouped: False where groups mean nothing, as for tasks drawn from a formula.
+        baselines: presets that stand in every leaderboard of this family.
+        about: one sentence for ``metatune families``.
+    """
+
+    name: str
+    kind: Literal["classification", "regression"]
+    input_shape: tuple[int, ...]
+    outputs: int
+    metric: Metric
+    train_classes: int
+    groups: Mapping[Split, Mapping[str, int]]
+    grouped: bool
+    baselines: tuple[str, ...]
+    about: str
+
+    def effective_groups(self, split: Split) -> float:
+        """Number of equally large groups that would weigh the same: (sum n)^2 / sum n^2."""
+        sizes = list(self.groups[split].values())
+        return sum(sizes) ** 2 / sum(n * n for n in sizes)
+
+
+class TaskFamily(Protocol):
+    """A source of tasks. Deterministic: equal arguments give equal tasks in every process."""
+
+    @property
+    def info(self) -> FamilyInfo: ...
+
+    @property
+    def fingerprint(self) -> str:
+        """A content hash of the data, for the record of a run."""
+        ...
+
+    def check(self, episode: Episode) -> None:
+        """Raise DataError, with what is at hand, unless every split can draw such tasks."""
+        ...
+
+    def usable_groups(self, split: Split, episode: Episode) -> tuple[str, ...]:
+        """The groups of a split that can hold such a task, in a fixed order.
+
+        Evaluation cycles over them, so that every group gets equally many tasks. Groups too
+        small for the episode are left out, here and where a seed draws its group.
+        """
+        ...
+
+    def sample(
+        self,
+        split: Split,
+        episode: Episode,
+        seeds: Sequence[int],
+        groups: Sequence[str] | None = None,
+    ) -> TaskBatch:
+        """Draw one task a seed; a task depends on its own seed (and group) alone.
+
+        Args:
+            split: where to draw from.
+            episode: way, shots and query points.
+            seeds: one a task.
+            groups: the group of each task; None lets each seed draw its group.
+        """
+        ...

@@ -1,0 +1,62 @@
+"""Task families by name.
+
+A family's module is imported when the family is opened, so naming families costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+from metatune.errors import DataError
+from metatune.tasks.base import TaskFamily
+
+Opener = Callable[[str | None], TaskFamily]
+"""Opens a family, given the folder of its data or None."""
+
+
+def _sinusoid(data_dir: str | None) -> TaskFamily:
+    from metatune.tasks.sinusoid import SinusoidFamily
+
+    return SinusoidFamily()
+
+
+def _glyphs(data_dir: str | None) -> TaskFamily:
+    from metatune.tasks.glyphs import open_glyphs
+
+    return open_glyphs()
+
+
+def _omniglot(data_dir: str | None) -> TaskFamily:
+    from metatune.tasks.omniglot import open_omniglot
+
+    return open_omniglot(data_dir)
+
+
+FAMILIES: dict[str, Opener] = {
+    "sinusoid": _sinusoid,
+    "glyphs": _glyphs,
+    "omniglot": _omniglot,
+}
+
+
+def family_names() -> tuple[str, ...]:
+    """The names that ``open_family`` knows."""
+    return tuple(FAMILIES)
+
+
+@cache
+def open_family(name: str, data_dir: str | None = None) -> TaskFamily:
+    """Open a family by name; the same one each time within a process.
+
+    Args:
+        name: one of ``family_names()``.
+        data_dir: folder of the data, for families that are read from files; None takes the
+            environment variable METATUNE_DATA.
+
+    Raises:
+        DataError: where the name is unknown or the family's data cannot be had.
+    """
+    if name not in FAMILIES:
+        raise DataError(f"unknown task family {name!r}; allowed: {', '.join(family_names())}")
+    return FAMILIES[name](data_dir)
