@@ -103,9 +103,11 @@ class History:
             case Ended():
                 self.trials[row.trial].replicas[row.replica] = row
             case Looked():
-                self.looks.append(row)
+                if row not in self.looks:
+                    self.looks.append(row)
             case Turned():
-                self.turns.append(row)
+                if row not in self.turns:
+                    self.turns.append(row)
             case Concluded():
                 self.verdict = row
         self.at = max(self.at, row.at)

@@ -138,10 +138,13 @@ def _suggest(trial: optuna.Trial, knob: Knob) -> Value:
 
 
 def _within(params: Params, regions: Mapping[str, BaseDistribution]) -> bool:
-    return all(
-        name in regions and regions[name]._contains(regions[name].to_internal_repr(value))
-        for name, value in params.items()
-    )
+    try:
+        return all(
+            name in regions and regions[name]._contains(regions[name].to_internal_repr(value))
+            for name, value in params.items()
+        )
+    except ValueError:  # what Optuna raises for a choice that is none of the region's
+        return False
 
 
 def _observed(observation: Observation, regions: Mapping[str, BaseDistribution]) -> FrozenTrial:

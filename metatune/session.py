@@ -23,7 +23,6 @@ import metatune
 from metatune.driver import Driver, Plan
 from metatune.errors import RunError
 from metatune.history import History
-from metatune.meta_loop import Loop, meta_loop
 from metatune.progress import Progress
 from metatune.proposer import open_ledger
 from metatune.records.folder import RunFolder, opening, write_atomically
@@ -31,6 +30,7 @@ from metatune.records.lease import acquire
 from metatune.records.log import Log
 from metatune.records.parquet import Compactor
 from metatune.records.reading import read_info, read_rows
+from metatune.runner import prepare_ray
 from metatune.space import Space, load_space, resolve
 from metatune.tasks.base import SPLITS, FamilyInfo, TaskFamily
 from metatune.tasks.registry import open_family
@@ -136,6 +136,8 @@ def _drive(
     storage: str | None,
     console: Console,
 ) -> Path:
+    prepare_ray(address)
+    from metatune.meta_loop import Loop, meta_loop
     from metatune.runner.cluster import connected
     from metatune.runner.tune_runner import TuneRunner
 

@@ -237,6 +237,11 @@ class Strategy(Part):
                 "meta.rule joint learns one layer over all train classes, which no new task can "
                 "start from: set head.start to zero"
             )
+        if self.meta.rule == "joint" and info.kind == "regression" and not learned_head:
+            found.append(
+                "meta.rule joint on a regression trains the layer that new tasks start from: take "
+                "head linear with start learned"
+            )
         return found
 
     def _composition_problems(self) -> list[str]:
@@ -251,7 +256,7 @@ class Strategy(Part):
         if isinstance(self.head, NearestNeighbour) and rule in ("first_order", "second_order"):
             found.append("head nearest_neighbour has no gradient: meta.rule takes joint or none")
         if isinstance(self.backbone, NoBackbone):
-            learns = isinstance(self.head, Linear) or (
+            learns = (isinstance(self.head, Linear) and self.head.start == "learned") or (
                 isinstance(self.head, Ridge) and self.head.learn
             )
             if rule == "joint" or (rule != "none" and not learns):

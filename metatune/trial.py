@@ -95,8 +95,12 @@ def _train_rung(
 
     start = perf_counter()
     until, total = (steps_within(job.rungs[r], strategy, diet) for r in (rung - 1, -1))
+    # Training tasks may have another number of classes than those that are judged.
+    learner = build_learner(strategy, family.info, diet.way)
     state, loss = train(learner, trained.state, batches, until, total)
-    return _Trained(state, rung, trained.seconds + perf_counter() - start, loss)
+    some = until > trained.state.step
+    seconds = trained.seconds + perf_counter() - start
+    return _Trained(state, rung, seconds, loss if some else None)
 
 
 def _judge(

@@ -190,7 +190,7 @@ class ConvNet:
     ) -> Tensor:
         match self.part.norm:
             case "none":
-                return h + shift[:, None, None]
+                return torch.addcmul(shift[:, None, None], h, scale[:, None, None])
             case "layer":
                 return F.group_norm(h, groups, scale, shift)
             case "transductive":

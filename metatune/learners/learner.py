@@ -120,6 +120,9 @@ class Learner:
         if not head:
             zeros, outputs = batch.support_x.new_zeros, self.outputs
             head = {"weight": zeros(self.backbone.features, outputs), "bias": zeros(outputs)}
+            if any(p.requires_grad for p in body.values()):
+                # The adapted head is a function of the body, through which gradients are to pass.
+                head = {name: p.requires_grad_() for name, p in head.items()}
         if inner.scope == "head":
             support, query = self._features(body, batch)
 
@@ -179,7 +182,7 @@ class Learner:
     def chance_loss(self, batch: Tensors) -> float:
         """The loss of predicting nothing: log of the classes, or the variance of the targets."""
         if self.info.kind == "regression":
-            return float(batch.query_y.var(correction=0))
+            return float(torch.cat([batch.support_y, batch.query_y], 1).var(correction=0))
         return log(self.info.train_classes if self._trains_classifier else self.outputs)
 
 

@@ -271,7 +271,7 @@ def _table(name: str, columns: Mapping[str, Sequence[Any]]) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=fields)
 
 
-def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array[Any]:
     try:
         return pa.array(values, kind, from_pandas=False)
     except UnicodeEncodeError:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +18,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 import metatune
 from metatune.errors import RunError
 
-# No statistics are sent anywhere, and metatune's own lines are the only output.
-_RAY_SETTINGS = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_DEDUP_LOGS": "1",
-}
 OBJECT_STORE = 128 * 2**20  # bytes; results are small, data are read by each worker itself
 
 
@@ -31,36 +27,40 @@ def connected(address: str | None, workers: int | None, folder: Path) -> Iterato
 
     Args:
         address: of a running cluster; None starts Ray on this machine, on loopback.
-        workers: trials at a time; None takes two here, or every CPU of the cluster.
+        workers: trials at a time; None takes every CPU.
         folder: the run's, which every node must see.
 
     Raises:
         RunError: no cluster there, versions differ, too few CPUs, or a node without the folder.
     """
-    for name, value in _RAY_SETTINGS.items():
-        os.environ.setdefault(name, value)
     if ray.is_initialized():
         yield _ready(workers, folder)
         return
-    if address is None:
-        count = workers or 2
-        ray.init(
-            address="local",
-            num_cpus=count,
-            include_dashboard=False,
-            log_to_driver=False,
-            object_store_memory=OBJECT_STORE,
-            logging_level="ERROR",
-        )
-    else:
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise RunError(f"no Ray cluster answers at {address}: {error}") from None
+    on_term = signal.getsignal(signal.SIGTERM)
+    _init(address, workers)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_term)  # Ray puts one of its own there
     try:
         yield _ready(workers, folder)
     finally:
         ray.shutdown()
+
+
+def _init(address: str | None, workers: int | None) -> None:
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address is None:
+        ray.init(
+            address="local",
+            num_cpus=workers or os.cpu_count(),
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE,
+            **quiet,
+        )
+        return
+    try:
+        ray.init(address=address, **quiet)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise RunError(f"no Ray cluster answers at {address}: {error}") from None
 
 
 def _ready(workers: int | None, folder: Path) -> int:

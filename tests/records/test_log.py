@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 
 from metatune.errors import RunError
-from metatune.records.folder import RunFolder
+from metatune.records.folder import RunFolder, opening
 from metatune.records.log import Log, parse_name, read_log, scan, segments, to_line
 from metatune.records.parquet import compact
 from metatune.records.reading import read_rows, read_run
@@ -185,6 +186,19 @@ def test_segments_stay_in_order_beyond_9999(folder: RunFolder) -> None:
     assert [parse_name(path) for path in segments(folder)] == [(9999, "a"), (10000, "b")]
     with Log.open(folder, "c") as log:
         assert log.path.name == "log-10001-c.jsonl"
+
+
+def test_a_segments_number_is_taken_while_no_other_driver_opens_the_run(
+    folder: RunFolder,
+) -> None:
+    thread = threading.Thread(target=lambda: Log.open(folder, "0000000b").close())
+    with opening(folder):
+        thread.start()
+        time.sleep(0.1)
+        assert segments(folder) == []
+        Log.open(folder, "0000000a").close()
+    thread.join()
+    assert [parse_name(path) for path in segments(folder)] == [(1, "0000000a"), (2, "0000000b")]
 
 
 def test_a_driver_that_opens_its_log_again_goes_on_in_it(folder: RunFolder) -> None:

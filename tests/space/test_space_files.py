@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metatune.errors import SpaceError
@@ -233,8 +233,8 @@ def test_many_combinations_are_checked_in_bounded_time(resolved: Resolve) -> Non
 # --- any mistake ---------------------------------------------------------------------------------
 
 SCALARS = (None, True, -1, 0, 3, 2.5, 1e300, 10**40, "", "x", "maml", "a\nb")
-COLLECTIONS = ([], [1], [[], {}], ["maml"], {}, {"kind": "x"}, {"": 1})
-KNOBS = ({"float": [0, 1]}, {"choice": []}, {"choose": {"a": {}}})
+COLLECTIONS: tuple[Any, ...] = ([], [1], [[], {}], ["maml"], {}, {"kind": "x"}, {"": 1})
+KNOBS: tuple[Any, ...] = ({"float": [0, 1]}, {"choice": []}, {"choose": {"a": {}}})
 JUNK = st.sampled_from([*SCALARS, *COLLECTIONS, *KNOBS])
 KEYS = st.sampled_from(["kind", "choose", "lr", "limits", "x", "backbone", "preset"])
 
@@ -274,6 +274,7 @@ def _told_or_resolved(text: str, resolved: Resolve) -> None:
             assert re.match(r"s\.yaml:\d+: .*found .+; allowed: .+", line), line
 
 
+@settings(max_examples=50, deadline=None)
 @given(random=st.data())
 def test_any_change_of_a_shipped_file_is_told_or_valid(
     random: st.DataObject, shipped: dict[str, str], resolved: Resolve
@@ -286,6 +287,7 @@ def test_any_change_of_a_shipped_file_is_told_or_valid(
     _told_or_resolved(yaml.safe_dump(data, sort_keys=False), resolved)
 
 
+@settings(max_examples=50, deadline=None)
 @given(random=st.data())
 def test_any_slip_of_the_keyboard_is_told_or_valid(
     random: st.DataObject, shipped: dict[str, str], resolved: Resolve
