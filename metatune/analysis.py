@@ -11,11 +11,11 @@ from metatune.records.reading import Run
 from metatune.statistics import Estimate, claim_for, estimate
 
 SELECT_COLUMNS = (
-    "name", "origin", "state", "rung", "tasks", "score", "low", "high", "gain", "gain_low",
+    "name", "structure", "origin", "state", "rung", "tasks", "score", "low", "high", "gain", "gain_low",
     "gain_high", "resource", "seconds", "transductive",
 )  # fmt: skip
 TEST_COLUMNS = (
-    "name", "origin", "trainings", "tasks", "groups", "score", "low", "high", "gain", "gain_low",
+    "name", "structure", "origin", "trainings", "tasks", "groups", "score", "low", "high", "gain", "gain_low",
     "gain_high", "over_rival", "over_rival_low", "over_rival_high", "train_seconds",
     "adapt_seconds", "transductive",
 )  # fmt: skip
@@ -27,7 +27,9 @@ def leaderboard(run: Run) -> pd.DataFrame:
     Returns:
         A frame indexed by trial: ``score`` with its 95 % interval ``low``, ``high`` in the
         metric's units; ``gain``, the paired difference to the default on the same tasks at the
-        same rung (positive is better; NaN until the default was there), with its interval;
+        same rung (positive is better; NaN until the default was there; completed trials are
+        compared with the completed default), with its interval; ``structure``, what kind of
+        strategy it is;
         ``rung``, ``resource`` in forward-equivalents, ``seconds`` of training and scoring, and
         whether query points were scored jointly. Completed trials come first, then those that
         reached a higher rung.
@@ -38,14 +40,15 @@ def leaderboard(run: Run) -> pd.DataFrame:
     rows = []
     for trial, known in run.trials.iterrows():
         rungs = scores.get(trial, {})
-        row = {"trial": trial, **known[["name", "origin", "state", "seconds"]].to_dict()}
+        row = {"trial": trial, **known[["name", "structure", "origin", "state", "seconds"]].to_dict()}
         if rungs:
             rung = max(rungs)
             own = rungs[rung]
             row |= {"rung": rung, "tasks": len(own), "transductive": bool(own["transductive"].any())}
             row |= {"resource": known["resource"]}
             row |= _named("score", "", _estimate(own["score"], own["group"]))
-            reference = _reference(scores.get(default, {}), rung, run, default)
+            done = known["state"] == "completed"
+            reference = _reference(scores.get(default, {}), rung, run, default, done)
             if reference is not None:
                 row |= _named("gain", "gain_", _paired(own, reference, sign))
         rows.append(row)
@@ -76,7 +79,7 @@ def verdict_table(run: Run) -> pd.DataFrame:
     rows = []
     for trial, own in entrants.items():
         known, costs = run.trials.loc[trial], curves[curves["trial"] == trial]
-        row = {"trial": trial, **known[["name", "origin"]].to_dict()}
+        row = {"trial": trial, **known[["name", "structure", "origin"]].to_dict()}
         row |= {"trainings": len(costs), "tasks": len(own), "groups": own["group"].nunique()}
         row |= {"train_seconds": costs["train_seconds"].mean()}
         row |= {"adapt_seconds": (costs["score_seconds"] / costs["tasks"]).mean()}
@@ -98,13 +101,15 @@ def _by_trial_and_rung(scores: pd.DataFrame) -> dict[object, dict[int, pd.DataFr
 
 
 def _reference(
-    rungs: dict[int, pd.DataFrame], rung: int, run: Run, default: object
+    rungs: dict[int, pd.DataFrame], rung: int, run: Run, default: object, done: bool
 ) -> pd.DataFrame | None:
-    """The default's scores to compare with: at the same rung, or where it was done before."""
-    if rung in rungs:
-        return rungs[rung]
-    done = rungs and run.trials.loc[default, "state"] != "running"
-    return rungs[max(rungs)] if done and max(rungs) < rung else None
+    """The default's scores to compare with: as ``History.gain`` has it."""
+    if not rungs:
+        return None
+    last = max(rungs)
+    if done or rung > last:
+        return rungs[last] if run.trials.loc[default, "state"] != "running" else None
+    return rungs[rung]
 
 
 def _over_trainings(own: pd.DataFrame) -> pd.DataFrame:
@@ -130,6 +135,8 @@ def _estimate(values: pd.Series, groups: pd.Series, extra: float = 0.0) -> Estim
 
 
 def _paired(own: pd.DataFrame, other: pd.DataFrame, sign: int, extra: float = 0.0) -> Estimate:
+    if own is other:  # no noise in what is compared with itself
+        return Estimate(0.0, 0.0, 0.0, len(own))
     both = own.merge(other[["task", "score"]], on="task", suffixes=("", "_other"))
     if len(both) != len(own) or len(both) != len(other):
         return Estimate(np.nan, np.nan, np.nan, 0)

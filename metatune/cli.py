@@ -27,8 +27,9 @@ app = typer.Typer(
     add_completion=False,
 )
 PIPED = 120  # columns where there is no terminal to ask
-console = Console(width=None if sys.stdout.isatty() else PIPED)
-errors = Console(stderr=True)
+# No markup: paths, names and reasons may hold brackets of their own.
+console = Console(width=None if sys.stdout.isatty() else PIPED, markup=False)
+errors = Console(stderr=True, markup=False)
 
 SpaceFile = Annotated[Path, typer.Argument(metavar="SPACE.yaml", help="The space file.")]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
@@ -99,7 +100,7 @@ def leaderboard(
 ) -> None:
     """Show a run's trials and its verdict, also while it goes on."""
     from metatune.records.reading import read_run
-    from metatune.tables import select_table, test_table
+    from metatune.tables import select_table, test_table, winner_text
 
     results = read_run(path)
     console.print(select_table(results, rows))
@@ -108,6 +109,7 @@ def leaderboard(
         return
     console.print(test_table(results))
     console.print(results.verdicts.iloc[-1]["sentence"], style="bold", soft_wrap=True)
+    console.print(winner_text(results), soft_wrap=True, highlight=False)
 
 
 @app.command()

@@ -59,24 +59,30 @@ def score(learner: Learner, params: Params, batches: list[TaskBatch], step: int)
     """Learn and judge every task.
 
     Raises:
-        Diverged: a prediction is not finite; ``step`` (meta-steps trained) goes into the error.
+        Diverged: a prediction is not finite, or the loss on every task is hopeless; ``step``
+            (meta-steps trained) goes into the error.
     """
     params = {name: p.detach() for name, p in params.items()}
     tasks: list[str] = []
     groups: list[str] = []
     values: list[float] = []
     kept = []
+    hopeless = True
     with torch.no_grad():
         for batch in batches:
             tensors = to_tensors(batch)
             predictions = learner.predict(params, tensors)
             if not bool(torch.isfinite(predictions).all()):
                 raise Diverged(step, "predictions are not finite")
+            losses = learner.losses(predictions, tensors.query_y)
+            hopeless &= all(learner.is_hopeless(loss, tensors) for loss in losses.tolist())
             judged = judge(learner.info.metric, predictions, tensors.query_y)
             tasks += batch.ids
             groups += batch.groups
             values += judged.tolist()
             kept.append(predictions.clamp(-6e4, 6e4).half())  # float16 ends at 65,504
+    if hopeless:
+        raise Diverged(step, "the loss on every task is hopeless")
     return Scores(tuple(tasks), tuple(groups), tuple(values), torch.cat(kept))
 
 

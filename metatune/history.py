@@ -120,16 +120,19 @@ class History:
     def gain(self, trial: Trial, rung: int) -> float | None:
         """Mean paired difference to the default at a rung; None until the default was there.
 
-        A strategy that needs no training is done at the first rung and stands at its score; so is
-        the default, if it is one.
+        What has come to its end stands at its score from then on. So a completed trial is compared
+        with the completed default, even where it needed fewer rungs; and a default that needs no
+        training is the same at every rung.
         """
         default = self.default
         if default is None or not default.rungs:
             return None
-        done = default.ended is not None
-        reference = rung if not done else min(rung, default.rungs[-1])
-        if reference not in default.rungs:
+        completed = trial.ended is not None and trial.ended.state == "completed"
+        last = default.rungs[-1]
+        final = (completed and rung == trial.rungs[-1]) or rung > last
+        if final and default.ended is None:
             return None
+        reference = last if final else rung
         return mean_gain(trial.at(rung), default.at(reference), self.sign)
 
     def gains(self, trial: Trial) -> dict[int, float]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from metatune.tasks.base import Episode, Split
 
@@ -73,6 +74,40 @@ class RungResult:
     groups: tuple[str, ...]
     scores: tuple[float, ...]
     transductive: bool
+
+
+class JobSource(Protocol):
+    """Where jobs come from, and where their results go. Called from one thread at a time."""
+
+    def next_job(self) -> TrialJob | None:
+        """The next job to start now; None if there is none at present."""
+        ...
+
+    def on_result(self, job: TrialJob, result: RungResult) -> bool:
+        """Take a rung's result; True if the job should go on."""
+        ...
+
+    def on_lost(self, job: TrialJob, reason: str) -> None:
+        """The worker was lost, and the job with it."""
+        ...
+
+    @property
+    def exhausted(self) -> bool:
+        """No further job will come, given that none is running."""
+        ...
+
+
+class Runner(Protocol):
+    """What runs jobs; a context around it makes it ready. Ray Tune's is ``TuneRunner``."""
+
+    @property
+    def workers(self) -> int:
+        """Jobs at a time."""
+        ...
+
+    def drain(self, source: JobSource, tick: Callable[[], None]) -> None:
+        """Run every job of a source to its end; ``tick`` is called some times a second."""
+        ...
 
 
 def job_to_json(job: TrialJob) -> str:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from metatune.confirm import confirmation, confirmed
 from metatune.driver import Driver
+from metatune.jobs import Runner
 from metatune.method import Method, write_method
 from metatune.records.rows import Concluded, Turned
-from metatune.runner.tune_runner import TuneRunner
 from metatune.search import Search
 from metatune.verdict import conclude, trainings
 
@@ -26,7 +26,7 @@ class Loop:
     """What every turn works with: the driver's records, and the engine that runs jobs."""
 
     driver: Driver
-    runner: TuneRunner
+    runner: Runner
     tick: Callable[[], None]
 
 
@@ -41,7 +41,11 @@ def meta_loop(loop: Loop) -> Concluded:
 def initialise(driver: Driver) -> Method:
     """Where to start: the method that the newest recorded turn left, else the space's own."""
     turns = driver.history.turns
-    return Method.after(turns[-1]) if turns else Method(round=0, incumbents=())
+    if not turns:
+        return Method(round=0, incumbents=())
+    method = Method.after(turns[-1])
+    write_method(driver.folder, method, driver.history)  # a killed driver may not have come to it
+    return method
 
 
 def turn(method: Method, loop: Loop) -> Method:

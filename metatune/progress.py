@@ -81,7 +81,8 @@ class Progress:
             case Looked():
                 self._phase = "verdict: training the entrants anew"
         if self._live is None and (line := self._line(row, history)):
-            self._console.print(line, highlight=False, soft_wrap=True)
+            # No markup: a failure's last line may hold brackets of its own.
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def tick(self) -> None:
         """Some time has passed."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 from warnings import catch_warnings, simplefilter
@@ -96,12 +97,13 @@ def choose_observations(
     return [observations[i] for i in sorted(running | best | set(newest))]
 
 
-def _rank(observation: Observation) -> tuple[int, float]:
-    """By the highest rung reached, then by the value there."""
+def _rank(observation: Observation) -> tuple[float, float]:
+    """Completed ones first, then by the highest rung reached, then by the value there."""
     if observation.state == "lost" or not observation.values:
         return (0, 0.0)
     rung = max(observation.values)
-    return (rung, observation.values[rung])
+    value = observation.values[rung]
+    return (inf if observation.state == "completed" else rung, value)
 
 
 def _region(knob: Knob) -> BaseDistribution:
@@ -189,6 +191,11 @@ class Ledger:
             if "trial" in trial.user_attrs
         }
 
+    @property
+    def trials(self) -> int:
+        """How many of metatune's trials it holds."""
+        return len(self._known)
+
     def sync(self, trial: Trial, gains: Mapping[int, float]) -> None:
         """Bring one trial of the ledger up to what the records say.
 
@@ -265,6 +272,8 @@ def open_ledger(journal: Path, storage: str | None, name: str, history: History,
         # The records know everything that the journal did.
         journal.replace(journal.with_suffix(".damaged"))
         ledger = Ledger(_load(journal, storage, name), tree)
+    if storage is not None and ledger.trials and not history.trials:
+        raise RunError(f"the storage has trials of another run {name}: name another folder (--out)")
     for trial in history.trials.values():
         ledger.sync(trial, history.gains(trial))
     return ledger
@@ -275,6 +284,8 @@ def _load(journal: Path, storage: str | None, name: str) -> optuna.Study:
     if storage is None:
         repair_journal(journal)
         where = optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
+    # A URL's driver raises what it likes; of a journal, other errors than these mean damage.
+    refused: type[Exception] = OSError if storage is None else Exception
     try:
         return optuna.create_study(
             storage=where,
@@ -283,8 +294,9 @@ def _load(journal: Path, storage: str | None, name: str) -> optuna.Study:
             sampler=optuna.samplers.RandomSampler(seed=0),
             load_if_exists=True,
         )
-    except (OSError, ImportError, optuna.exceptions.StorageInternalError) as error:
-        raise RunError(f"the storage of the study cannot be opened: {error}") from None
+    except refused as error:
+        what = str(error).partition("\n")[0] or type(error).__name__
+        raise RunError(f"the storage of the study cannot be opened: {what}") from None
 
 
 def repair_journal(journal: Path) -> None:

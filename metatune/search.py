@@ -34,6 +34,7 @@ class Search:
         self._driver = driver
         self._round = round_
         self._running: set[str] = set()
+        self._refuse_lost_default()
         # Trials that an earlier driver left behind go on first, in the order of their asking. The
         # record of a decision may have been lost with it: it is taken again.
         self._left = [t for t in self._trials() if t.ended is None and self._goes_on(t)]
@@ -170,10 +171,17 @@ class Search:
     def _end(self, trial: Trial, state: State, reason: str) -> None:
         self._running.discard(trial.id)
         self._driver.record(Ended(trial.id, state, reason, spent(trial)))
-        if trial.asked.origin == "default" and state in ("diverged", "failed"):
+        self._refuse_lost_default()
+
+    def _refuse_lost_default(self) -> None:
+        """Go no further where there is nothing to compare with; nor when such a run is resumed."""
+        default = self._driver.history.default
+        end = None if default is None else default.ended
+        if default is not None and end is not None and end.state in ("diverged", "failed"):
             raise RunError(
-                f"the default strategy {trial.asked.name} {state}, so nothing can be compared "
-                f"with it: {reason.strip().splitlines()[-1]}. Choose another default in the space file."
+                f"the default strategy {default.asked.name} {end.state}, so nothing can be compared "
+                f"with it: {end.reason.strip().splitlines()[-1]}. "
+                "Choose another default in the space file."
             )
 
 

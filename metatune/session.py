@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import platform
-from contextlib import ExitStack
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from rich.console import Console
 
@@ -23,6 +24,8 @@ import metatune
 from metatune.driver import Driver, Plan
 from metatune.errors import RunError
 from metatune.history import History
+from metatune.jobs import Runner
+from metatune.meta_loop import Loop, meta_loop
 from metatune.progress import Progress
 from metatune.proposer import open_ledger
 from metatune.records.folder import RunFolder, opening, write_atomically
@@ -30,7 +33,7 @@ from metatune.records.lease import acquire
 from metatune.records.log import Log
 from metatune.records.parquet import Compactor
 from metatune.records.reading import read_info, read_rows
-from metatune.runner import prepare_ray
+from metatune.runner import check_address, prepare_ray
 from metatune.space import Space, load_space, resolve
 from metatune.tasks.base import SPLITS, FamilyInfo, TaskFamily
 from metatune.tasks.registry import open_family
@@ -51,11 +54,13 @@ def plan_of(
     """
     family = open_family(space.family.name, space.family.data_dir)
     family.check(space.episode)
+    resolved = resolve(space, family.info)
     plan = Plan(
-        space=resolve(space, family.info),
+        space=resolved,
         info=family.info,
         seed=space.seed if seed is None else seed,
-        trials=space.budget.trials if trials is None else trials,
+        # What the file names is tried in any case.
+        trials=max(space.budget.trials if trials is None else trials, len(resolved.initial)),
         minutes=space.budget.minutes,
     )
     return plan, family
@@ -91,6 +96,20 @@ def run(
         SpaceError, DataError: the space or the data cannot be run; nothing was started.
         RunError: the folder, the cluster or the storage cannot be used.
     """
+    check_address(address)
+    folder, plan = create(space_file, out=out, trials=trials, seed=seed, storage=storage)
+    return drive(folder, plan, storage, _on_ray(address, workers, folder), console)
+
+
+def create(
+    space_file: str | Path,
+    *,
+    out: str | Path | None = None,
+    trials: int | None = None,
+    seed: int | None = None,
+    storage: str | None = None,
+) -> tuple[RunFolder, Plan]:
+    """Make a new run's folder, with all that a resume needs; arguments and errors as of ``run``."""
     space = load_space(space_file)
     plan, family = plan_of(space, trials=trials, seed=seed)
     folder = RunFolder.create(out or default_folder(Path(space_file)))
@@ -98,7 +117,7 @@ def run(
     write_atomically(folder.space, text)
     about = _about(folder, plan, family, text, storage)
     write_atomically(folder.info, json.dumps(about, indent=2))  # last: now it is a run
-    return _drive(folder, plan, workers, address, storage, console or Console())
+    return folder, plan
 
 
 def resume(
@@ -114,6 +133,17 @@ def resume(
     Raises:
         RunError: not a run, driven by another process, or its space or data have changed.
     """
+    check_address(address)
+    folder, plan, where = reopen(path, storage=storage)
+    return drive(folder, plan, where, _on_ray(address, workers, folder), console)
+
+
+def reopen(path: str | Path, *, storage: str | None = None) -> tuple[RunFolder, Plan, str | None]:
+    """A run's folder, its plan and its storage, as far as a resume may go on with them.
+
+    Raises:
+        RunError: not a run, or its space or data have changed.
+    """
     folder = RunFolder.open(path)
     about = read_info(folder)
     space = load_space(folder.space)
@@ -125,37 +155,42 @@ def resume(
     where = storage or about["storage"]
     if where is not None and "***" in where:
         raise RunError(f"the run's storage {where} needs its password: give it by --storage")
-    return _drive(folder, plan, workers, address, where, console or Console())
+    return folder, plan, where
 
 
-def _drive(
+def drive(
     folder: RunFolder,
     plan: Plan,
-    workers: int | None,
-    address: str | None,
     storage: str | None,
-    console: Console,
+    ready: AbstractContextManager[Runner],
+    console: Console | None = None,
 ) -> Path:
-    prepare_ray(address)
-    from metatune.meta_loop import Loop, meta_loop
-    from metatune.runner.cluster import connected
-    from metatune.runner.tune_runner import TuneRunner
+    """Take a run, new or not, to its verdict.
 
-    progress = Progress(console, plan.info.metric.name, plan.trials)
+    Args:
+        folder: the run's.
+        plan: what is to be done.
+        storage: an Optuna storage URL; None: a journal in the run's folder.
+        ready: gives what runs the jobs; entered once the records are checked and repaired.
+        console: where progress is printed.
+    """
+    progress = Progress(console or Console(markup=False), plan.info.metric.name, plan.trials)
     with ExitStack() as stack:
         lease = stack.enter_context(acquire(folder))
-        # Everything of the run is checked and repaired before Ray starts.
         with opening(folder):
             history = History(plan.info.metric.sign, read_rows(folder))
             log = stack.enter_context(Log.open(folder, lease.driver))
             name = read_info(folder)["run"]
             ledger = open_ledger(folder.journal, storage, name, history, plan.space.tree)
         compactor = stack.enter_context(Compactor(folder))
-        count = stack.enter_context(connected(address, workers, folder.path))
-        driver = Driver(folder, plan, history, log, ledger, compactor, count, progress.watch)
+        if history.verdict is not None:
+            return folder.path  # nothing is left to do
+        runner = stack.enter_context(ready)
+        driver = Driver(
+            folder, plan, history, log, ledger, compactor, runner.workers, progress.watch
+        )
         progress.follow(history, driver.seconds_left)
         stack.enter_context(progress)
-        runner = stack.enter_context(TuneRunner(count))
 
         def tick() -> None:
             lease.check()
@@ -163,6 +198,17 @@ def _drive(
 
         meta_loop(Loop(driver, runner, tick))
     return folder.path
+
+
+@contextmanager
+def _on_ray(address: str | None, workers: int | None, folder: RunFolder) -> Iterator[Runner]:
+    """Ray Tune, on a running cluster or on this machine; Ray is imported when this is entered."""
+    prepare_ray(address)
+    from metatune.runner.cluster import connected
+    from metatune.runner.tune_runner import TuneRunner
+
+    with connected(address, workers, folder.path) as count, TuneRunner(count) as runner:
+        yield runner
 
 
 def _about(
@@ -204,8 +250,8 @@ def _family(info: FamilyInfo) -> dict[str, Any]:
 
 def hide_password(url: str) -> str:
     """A storage URL as it may be shown."""
-    password = urlsplit(url).password
-    return url if password is None else url.replace(f":{password}@", ":***@", 1)
+    url = re.sub(r"(://[^:/]*):.*@", r"\1:***@", url)
+    return re.sub(r"([?&]password=)[^&]*", r"\1***", url)
 
 
 def _hash(text: str) -> str:

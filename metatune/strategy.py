@@ -227,17 +227,18 @@ class Strategy(Part):
                 found.append(f"diet.way {self.diet.way} needs classes, {info.name} is a regression")
         way = self.diet.way or episode.way
         learned_head = isinstance(self.head, Linear) and self.head.start == "learned"
-        if learned_head and way != episode.way and self.meta.rule != "joint":
+        classes = info.kind == "classification"
+        if classes and learned_head and way != episode.way and self.meta.rule != "joint":
             found.append(
                 f"head.start learned fixes the number of classes: diet.way {way} differs from the "
                 f"test's {episode.way}"
             )
-        if self.meta.rule == "joint" and info.kind == "classification" and learned_head:
+        if self.meta.rule == "joint" and classes and learned_head:
             found.append(
                 "meta.rule joint learns one layer over all train classes, which no new task can "
                 "start from: set head.start to zero"
             )
-        if self.meta.rule == "joint" and info.kind == "regression" and not learned_head:
+        if self.meta.rule == "joint" and not classes and not learned_head:
             found.append(
                 "meta.rule joint on a regression trains the layer that new tasks start from: take "
                 "head linear with start learned"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pandas as pd
 from rich.table import Table
 
@@ -14,16 +16,18 @@ def select_table(run: Run, rows: int) -> Table:
     """The leaderboard of all trials by ``select``."""
     frame, metric = leaderboard(run), run.info["family"]["metric"]
     table = Table(title=f"Trials by {metric} on select tasks (first {min(rows, len(frame))})")
-    for column in ("", "strategy", "state", "rung", metric, "gain over the default", "seconds"):
-        table.add_column(column, justify="left" if column in ("strategy", "state") else "right")
+    left = ("strategy", "way of learning", "state")
+    for column in ("", *left, "rung", metric, "gain over the default", "seconds"):
+        table.add_column(column, justify="left" if column in left else "right")
     for place, (_, row) in enumerate(frame.head(rows).iterrows(), start=1):
         table.add_row(
             str(place),
             _name(row),
+            _way(row["structure"]),
             str(row["state"]),
             "" if pd.isna(row["rung"]) else f"{row['rung']:.0f}",
             "" if pd.isna(row["score"]) else show_score(row["score"], metric),
-            show_gain(row["gain"], row["gain_low"], row["gain_high"], metric),
+            _gain(row, "gain", metric, itself=row["origin"] == "default"),
             "" if pd.isna(row["seconds"]) else f"{row['seconds']:.1f}",
         )
     return table
@@ -51,14 +55,37 @@ def test_table(run: Run) -> Table:
             _name(row) + mark,
             show_score(row["score"], metric),
             f"{low} to {high}",
-            show_gain(row["gain"], row["gain_low"], row["gain_high"], metric),
-            show_gain(row["over_rival"], row["over_rival_low"], row["over_rival_high"], metric),
+            _gain(row, "gain", metric, itself=row["origin"] == "default"),
+            _gain(row, "over_rival", metric, itself=trial == final["rival"]),
             f"{row['train_seconds']:.1f}",
             f"{1000 * row['adapt_seconds']:.0f}",
         )
     return table
 
 
+def _gain(row: pd.Series, label: str, metric: str, *, itself: bool) -> str:
+    """A gain with its interval; a dash where a trial would be compared with itself."""
+    found = (row[label], row[f"{label}_low"], row[f"{label}_high"])
+    return "-" if itself else show_gain(*found, metric)
+
+
 def _name(row: pd.Series) -> str:
     name = str(row["name"]) if row["origin"] != "default" else f"{row['name']} (default)"
     return f"{name}, transductive" if row["transductive"] is True else name
+
+
+def winner_text(run: Run) -> str:
+    """What the winner is: its knobs, or the whole strategy where it lies outside the space."""
+    winner = run.trials.loc[run.verdicts.iloc[-1]["winner"]]
+    knobs = json.loads(winner["params"] if pd.notna(winner["params"]) else winner["strategy"])
+    settings = ", ".join(f"{name} = {_short(value)}" for name, value in knobs.items())
+    return f"{winner['name']} is {_way(winner['structure'])}: {settings}"
+
+
+def _way(structure: str) -> str:
+    """A structural family without its backbone, in words."""
+    return ", ".join(part for part in structure.split("/")[1:] if part != "none")
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -39,15 +39,15 @@ class Entrant:
 
 
 def entrants(driver: Driver, round_: int) -> list[Trial]:
-    """Finalists first, then the default, then the presets and baselines; one a strategy."""
+    """Finalists first, then the default, then the presets and baselines; one a strategy.
+
+    Where a finalist repeats a named strategy, the named trial stands for both.
+    """
     space = driver.plan.space
     finalists = confirmed(driver, round_)[: space.space.verdict.finalists]
     trials = driver.history.trials.values()
     named = [t for t in trials if t.asked.name in space.protected and _completed(t)]
-    found: dict[str, Trial] = {}
-    for trial in [*finalists, *named]:
-        found.setdefault(trial.asked.digest, trial)
-    return list(found.values())
+    return list({trial.asked.digest: trial for trial in [*finalists, *named]}.values())
 
 
 def trainings(driver: Driver, round_: int) -> Queue:
@@ -74,23 +74,23 @@ def conclude(driver: Driver, round_: int) -> Concluded:
     history = driver.history
     looked = next(look for look in history.looks if look.split == "test")
     present = [entrant_of(history.trials[name]) for name in looked.trials]
-    by_id = {entrant.trial.id: entrant for entrant in present if entrant.scores}
+    known = {entrant.trial.asked.digest: entrant for entrant in present if entrant.scores}
     default = history.default
     assert default is not None
-    if default.id not in by_id:
+    if default.asked.digest not in known:
         raise RunError(
             f"the default strategy {default.asked.name} could not be trained anew for the verdict: "
             f"{_why_lost(default)}"
         )
-    ranking = [t for t in confirmed(driver, round_) if t.id in by_id]
-    winner = by_id[(ranking or [default])[0].id]
-    rival = by_id[rival_of(driver, list(by_id)).id]
+    ranking = [t for t in confirmed(driver, round_) if t.asked.digest in known]
+    winner = known[(ranking or [default])[0].asked.digest]
+    rival = known[rival_of(driver, [e.trial.id for e in known.values()]).asked.digest]
     claim = claim_for(winner.groups)
     return Concluded(
         winner=winner.trial.id,
         rival=rival.trial.id,
         claim=claim,
-        sentence=sentence(driver, winner, rival, by_id[default.id], claim),
+        sentence=sentence(driver, winner, rival, known[default.asked.digest], claim),
     )
 
 
@@ -127,8 +127,11 @@ def gain(a: Entrant, b: Entrant, sign: int, claim: Claim) -> tuple[Estimate, flo
     """Paired difference with its interval (positive: ``a`` is better), and the p value of zero."""
     values = [sign * (x - y) for x, y in zip(a.scores, b.scores, strict=True)]
     # Trainings differ by their seeds too: with several, that adds to the variance of the mean.
-    seeds = sum(float(np.var(e.replicas, ddof=1)) for e in (a, b) if len(e.replicas) > 1)
-    extra = seeds / max(1, len(a.replicas))
+    extra = sum(
+        float(np.var(e.replicas, ddof=1)) / len(e.replicas)
+        for e in (a, b)
+        if len(e.replicas) > 1
+    )
     return (
         estimate(values, a.groups, claim, extra_variance=extra),
         sign_flip_p(values, a.groups, claim),
@@ -141,14 +144,16 @@ def sentence(
     """The verdict in words: what beats what, by how much, on what, and what cannot be said."""
     info, sign = driver.plan.info, driver.history.sign
     basis = _basis(info, winner, claim, len(winner.replicas))
+    among = rival.trial.asked.name in driver.plan.space.rivals
+    role = "the best preset or baseline" if among else "the default"
     if winner.trial.asked.digest == rival.trial.asked.digest:
-        lead = f"Nothing beats the best preset or baseline, {_name(rival)}: it came first itself"
+        lead = f"Nothing beats {role}, {_name(rival)}: it came first itself"
     else:
-        lead = _comparison(winner, rival, sign, claim, info, "the best preset or baseline")
+        lead = _comparison(winner, rival, sign, claim, info, role)
     parts = [lead]
     if default.trial.id not in (winner.trial.id, rival.trial.id):
         parts.append(_comparison(winner, default, sign, claim, info, "the default"))
-    elif winner.trial.id == default.trial.id:
+    elif winner.trial.id == default.trial.id and among:
         parts.append("Nothing beats the default")
     return ". ".join([*parts, basis])
 

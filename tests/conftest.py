@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,22 @@ def _one_thread() -> None:
     """Torch, where a test of this session imports it, computes on one thread."""
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or writes the user's cache; subprocesses inherit the folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("METATUNE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run in which every state occurs. Not to be changed: copy it."""
+    from inline_runner import SPACE, inline_run
+
+    return inline_run(SPACE, tmp_path_factory.mktemp("finished") / "run")
 
 
 class TinyImages:

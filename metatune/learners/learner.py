@@ -179,11 +179,17 @@ class Learner:
         y = torch.cat([batch.support_y, batch.query_y], 1).flatten(0, 1).unsqueeze(0)
         return self.losses(linear(features, head["weight"], head["bias"]), y).mean()
 
-    def chance_loss(self, batch: Tensors) -> float:
-        """The loss of predicting nothing: log of the classes, or the variance of the targets."""
+    def is_hopeless(self, loss: float, batch: Tensors) -> bool:
+        """True for a loss that no learning comes back from.
+
+        That is a squared error of 1,000 times the targets' variance, or a cross-entropy of
+        100,000 times that of guessing (sharp but sound metric heads reach 10,000).
+        """
         if self.info.kind == "regression":
-            return float(torch.cat([batch.support_y, batch.query_y], 1).var(correction=0))
-        return log(self.info.train_classes if self._trains_classifier else self.outputs)
+            targets = torch.cat([batch.support_y, batch.query_y], 1)
+            return loss > 1e3 * float(targets.var(correction=0))
+        classes = self.info.train_classes if self._trains_classifier else self.outputs
+        return loss > 1e5 * log(max(2, classes))
 
 
 def build_learner(strategy: Strategy, info: FamilyInfo, way: int) -> Learner:

@@ -17,9 +17,7 @@ from metatune.errors import Diverged
 from metatune.learners.backbones import Params
 from metatune.learners.learner import Learner, Tensors
 
-# A loss this many times that of predicting nothing, for this many steps in a row, does not recover.
-HOPELESS = 1e3
-PATIENCE = 10
+PATIENCE = 10  # hopeless losses in a row before a training is given up
 
 
 @dataclass(frozen=True)
@@ -74,11 +72,12 @@ def train(
         batch = batches(step)
         loss = learner.meta_loss(params, batch)
         value = float(loss.detach())
-        hopeless = hopeless + 1 if value > HOPELESS * learner.chance_loss(batch) else 0
+        hopeless = hopeless + 1 if learner.is_hopeless(value, batch) else 0
         if not isfinite(value):
             raise Diverged(step, "the training loss is not finite")
-        if hopeless >= PATIENCE:
-            raise Diverged(step, f"the training loss stayed above {HOPELESS:,.0f} times chance")
+        # With few steps up to a rung, all of them are evidence enough.
+        if hopeless >= PATIENCE or hopeless == until:
+            raise Diverged(step, f"the training loss is hopeless ({value:.3g})")
         losses += value
         _step(learner, optimiser, params, loss, step / total)
     trained = {name: p.detach() for name, p in params.items()}

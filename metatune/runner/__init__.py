@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
 from urllib.parse import urlsplit
 
+from metatune.errors import RunError
+
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+ANSWER_SECONDS = 5.0
 
 
 def prepare_ray(address: str | None) -> None:
@@ -18,3 +22,23 @@ def prepare_ray(address: str | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address is None or urlsplit(f"//{address}").hostname in _LOOPBACK:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+
+
+def check_address(address: str | None) -> None:
+    """Refuse an address at which nothing answers. Ray itself would try for minutes.
+
+    Args:
+        address: ``host:port`` of a cluster; ``auto``, None and ``ray://`` are Ray's to look up.
+
+    Raises:
+        RunError: nothing listens there.
+    """
+    if address is None or address == "auto" or "://" in address:
+        return
+    try:
+        where = urlsplit(f"//{address}")
+        if where.hostname is None or where.port is None:
+            raise ValueError("it is not host:port")
+        socket.create_connection((where.hostname, where.port), timeout=ANSWER_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise RunError(f"no Ray cluster answers at {address}: {error}") from None

@@ -13,14 +13,14 @@ import tempfile
 from collections.abc import Callable
 from threading import Condition, Thread
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from metatune.errors import RunError
-from metatune.jobs import RungResult, TrialJob, job_to_json, result_from_json
+from metatune.jobs import JobSource, RungResult, TrialJob, job_to_json, result_from_json
 from metatune.runner.carrier import Carrier
 
 # Tune's own files are of no use here: records are ours, and a resume never reads Tune's state.
@@ -30,27 +30,6 @@ _TUNE_SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
 }
 TICK = 0.2  # seconds between two looks at the terminal
-
-
-class JobSource(Protocol):
-    """Where jobs come from, and where their results go. Called from one thread at a time."""
-
-    def next_job(self) -> TrialJob | None:
-        """The next job to start now; None if there is none at present."""
-        ...
-
-    def on_result(self, job: TrialJob, result: RungResult) -> bool:
-        """Take a rung's result; True if the job should go on."""
-        ...
-
-    def on_lost(self, job: TrialJob, reason: str) -> None:
-        """The worker was lost, and the job with it."""
-        ...
-
-    @property
-    def exhausted(self) -> bool:
-        """No further job will come, given that none is running."""
-        ...
 
 
 class TuneRunner:

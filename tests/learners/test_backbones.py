@@ -49,7 +49,9 @@ def images() -> Tensor:
 def by_hand(part: Conv4, params: Params, x: Tensor) -> Tensor:
     """One task's features, block by block as the docstring of ``Conv4`` says."""
     for block in range(part.depth):
-        scale, shift = (params[f"block{block}.{name}"][:, None, None] for name in ("scale", "shift"))
+        scale, shift = (
+            params[f"block{block}.{name}"][:, None, None] for name in ("scale", "shift")
+        )
         x = F.conv2d(x, params[f"block{block}.weight"], padding=1)
         if part.norm != "none":
             source, axes = {
@@ -175,9 +177,7 @@ def test_no_backbone_hands_inputs_on_flattened() -> None:
 @pytest.mark.parametrize("part", [MLP(), Conv4(depth=3)])
 def test_initial_parameters_follow_from_the_generator(part: MLP | Conv4) -> None:
     backbone = build_backbone(part, (1, 8, 8), False)
-    first, again, other = (
-        backbone.init(torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
-    )
+    first, again, other = (backbone.init(torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
     assert all(torch.equal(p, again[name]) for name, p in first.items())
     assert any(not torch.equal(p, other[name]) for name, p in first.items())
 

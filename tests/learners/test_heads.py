@@ -123,9 +123,7 @@ def test_ridge_is_the_closed_form_whichever_way_it_is_solved(
         primal = np.linalg.solve(
             design.T @ design + penalty * np.eye(features + 1), design.T @ y[t]
         )
-        dual = design.T @ np.linalg.solve(
-            design @ design.T + penalty * np.eye(examples), y[t]
-        )
+        dual = design.T @ np.linalg.solve(design @ design.T + penalty * np.eye(examples), y[t])
         np.testing.assert_allclose(primal, dual, rtol=1e-6, atol=1e-9)
         np.testing.assert_allclose(found[t], query @ primal, rtol=1e-6, atol=1e-9)
 
@@ -139,7 +137,8 @@ def test_ridge_solves_in_the_smaller_of_examples_and_features(
 
     def watched(a: Tensor, b: Tensor) -> Tensor:
         solved.append(a.shape[-1])
-        return solve(a, b)
+        solution: Tensor = solve(a, b)
+        return solution
 
     monkeypatch.setattr(torch.linalg, "solve", watched)
     heads.ridge(

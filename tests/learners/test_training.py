@@ -14,8 +14,8 @@ from torch import Tensor
 from metatune.errors import Diverged
 from metatune.evaluation import score
 from metatune.learners.learner import Learner, Tensors, build_learner, to_tensors
-from metatune.learners.training import HOPELESS, PATIENCE, TrainingState, start_training, train
-from metatune.presets import preset, presets_for
+from metatune.learners.training import PATIENCE, TrainingState, start_training, train
+from metatune.presets import preset
 from metatune.seeds import derive_seed
 from metatune.strategy import MLP, SGD, Linear, Meta, NoBackbone, NoInner, Outer, Ridge, Strategy
 from metatune.tasks.base import Episode, TaskFamily
@@ -32,11 +32,12 @@ def waves(step: int) -> Tensors:
     return to_tensors(SINUSOID.sample("train", EPISODE, seeds))
 
 
-def maml(rule: str = "second_order", lr: float = 0.01, **outer: Any) -> Learner:
+def maml(rule: str = "second_order", alpha: float = 0.01, **outer: Any) -> Learner:
+    """MAML with two inner steps of rate ``alpha``."""
     strategy = Strategy(
         backbone=MLP(width=8, depth=2),
         head=Linear(start="learned"),
-        inner=SGD(steps=2, lr=lr, scope="all"),
+        inner=SGD(steps=2, lr=alpha, scope="all"),
         meta=Meta.model_validate({"rule": rule}),
         outer=Outer.model_validate(outer),
     )
@@ -44,7 +45,7 @@ def maml(rule: str = "second_order", lr: float = 0.01, **outer: Any) -> Learner:
 
 
 def line(**outer: Any) -> Learner:
-    """One weight and one bias, adapted by nothing to speak of: meta-training is plain regression."""
+    """One weight and one bias, hardly adapted: meta-training is plain regression."""
     strategy = Strategy(
         backbone=NoBackbone(),
         head=Linear(start="learned"),
@@ -56,9 +57,9 @@ def line(**outer: Any) -> Learner:
 
 
 def points(x: float, y: float) -> Tensors:
-    """One task of one point, given and asked for."""
+    """One task of one point; the support point, of which nothing is learned, lies opposite."""
     at, target = torch.tensor([[[x]]]), torch.tensor([[[y]]])
-    return Tensors(at, target, at, target, None, None)
+    return Tensors(at, -target, at, target, None, None)
 
 
 def state_of(weight: float, bias: float = 0.0) -> TrainingState:
@@ -123,7 +124,7 @@ def test_nothing_left_to_train_changes_nothing() -> None:
     assert_same(train(learner, state, waves, 5, 10)[0], state)
 
 
-# --- the meta-optimiser, by hand --------------------------------------------------------------------
+# --- the meta-optimiser, by hand ------------------------------------------------------------------
 
 
 def test_a_step_of_sgd_is_the_rate_times_the_gradient() -> None:
@@ -149,7 +150,7 @@ def test_the_cosine_takes_the_rate_from_full_to_nothing() -> None:
     assert moved("constant") == pytest.approx([2.0] * 8, rel=1e-5)
 
 
-@pytest.mark.parametrize(("clip", "length"), [(0.0, 2000.0), (1.0, 1.0), (5e6, 2000.0)])
+@pytest.mark.parametrize(("clip", "length"), [(0.0, 2000.0), (1.0, 1.0), (1e5, 2000.0)])
 def test_clipping_bounds_the_length_of_the_gradient(clip: float, length: float) -> None:
     state, _ = train(line(lr=1.0, clip=clip), state_of(0.0), lambda _: points(0.0, 1e3), 1, 1)
     assert state.params["head.bias"].item() == pytest.approx(length, rel=1e-4)
@@ -165,8 +166,8 @@ def test_weight_decay_shrinks_weights_by_rate_times_decay(kind: str) -> None:
 
 def test_adam_moves_by_the_rate_at_its_first_step_whatever_the_gradient() -> None:
     for target in (1e-2, 1e2):
-        learner = line(kind="adam", lr=0.01)
-        state, _ = train(learner, state_of(0.0), lambda _, y=target: points(0.0, y), 1, 1)
+        batch = points(0.0, target)
+        state, _ = train(line(kind="adam", lr=0.01), state_of(0.0), [batch].__getitem__, 1, 1)
         assert state.params["head.bias"].item() == pytest.approx(0.01, rel=1e-4)
 
 
@@ -186,7 +187,7 @@ def test_what_the_loss_does_not_reach_stays_as_it_was(tiny: TaskFamily) -> None:
         assert torch.equal(p, start.params[name]) == name.startswith("head.")
 
 
-# --- divergence -------------------------------------------------------------------------------------
+# --- divergence -----------------------------------------------------------------------------------
 
 
 def test_an_outer_rate_beyond_reason_diverges() -> None:
@@ -197,59 +198,50 @@ def test_an_outer_rate_beyond_reason_diverges() -> None:
 
 
 def test_an_inner_rate_beyond_reason_diverges_at_the_first_step() -> None:
-    learner = build_learner(
-        maml(lr=1e6).strategy.model_copy(
-            update={"inner": SGD(steps=20, lr=1e6)}
-        ),
-        SINUSOID.info,
-        1,
-    )
+    learner = maml(alpha=1e9)
     with pytest.raises(Diverged, match="the training loss is not finite at meta-step 0") as caught:
         train(learner, start_training(learner, 0), waves, 100, 100)
     assert caught.value.step == 0
 
 
-def hopeless(step: int, but: int | None = None) -> Tensors:
-    """Two targets that vary by 1 about 0, which a bias of 1,000 misses by far; not at ``but``."""
-    bias = 0.0 if step == but else 1e3
-    return Tensors(
-        torch.zeros(1, 2, 1),
-        torch.tensor([[[bias - 1], [bias + 1]]]) - bias,
-        torch.zeros(1, 2, 1),
-        torch.tensor([[[-1.0], [1.0]]]),
-        None,
-        None,
-    )
+def missed(step: int, hope_at: int | None = None) -> Tensors:
+    """Targets about 0, which ``far_off`` misses by 1,000: far more than they vary, but once."""
+    spread = 1e3 if step == hope_at else 1.0
+    at, target = torch.zeros(1, 2, 1), torch.tensor([[[-spread], [spread]]])
+    return Tensors(at, target, at, target, None, None)
+
+
+def far_off() -> TrainingState:
+    return state_of(0.0, bias=1e3)
 
 
 def test_a_loss_that_stays_hopeless_diverges_when_patience_ends() -> None:
-    learner = line(lr=1e-30)
-    assert 1e6 > HOPELESS  # the squared bias, and the variance of the targets is 1
-    with pytest.raises(Diverged, match="stayed above 1,000 times chance") as caught:
-        train(learner, state_of(0.0, bias=1e3), hopeless, 50, 50)
+    with pytest.raises(Diverged, match=r"the training loss is hopeless \(1e\+06\)") as caught:
+        train(line(lr=1e-30), far_off(), missed, 50, 50)
     assert caught.value.step == PATIENCE - 1
 
 
 def test_patience_begins_anew_after_a_step_with_hope() -> None:
-    """At step 5 the targets vary so much that the same loss is within reason."""
-
-    def batches(step: int) -> Tensors:
-        batch = hopeless(step)
-        wide = torch.tensor([[[-1e3], [1e3]]])
-        return replace(batch, support_y=wide, query_y=wide) if step == 5 else batch
-
     with pytest.raises(Diverged) as caught:
-        train(line(lr=1e-30), state_of(0.0, bias=1e3), batches, 50, 50)
+        train(line(lr=1e-30), far_off(), lambda step: missed(step, hope_at=5), 50, 50)
     assert caught.value.step == 5 + PATIENCE
 
 
 def test_patience_is_carried_over_from_one_part_to_the_next() -> None:
     learner = line(lr=1e-30)
-    state, _ = train(learner, state_of(0.0, bias=1e3), hopeless, 6, 50)
-    assert state.hopeless == 6
+    state, _ = train(learner, far_off(), lambda step: missed(step, hope_at=0), 6, 50)
+    assert state.hopeless == 5
     with pytest.raises(Diverged) as caught:
-        train(learner, state, hopeless, 50, 50)
-    assert caught.value.step == PATIENCE - 1
+        train(learner, state, missed, 50, 50)
+    assert caught.value.step == PATIENCE
+
+
+def test_a_short_first_part_without_any_hope_is_enough() -> None:
+    with pytest.raises(Diverged, match="hopeless") as caught:
+        train(line(lr=1e-30), far_off(), missed, 3, 50)
+    assert caught.value.step == 2
+    state, _ = train(line(lr=1e-30), far_off(), lambda step: missed(step, hope_at=1), 3, 50)
+    assert state.step == 3
 
 
 def test_tasks_of_one_point_a_side_are_not_hopeless() -> None:
@@ -264,7 +256,7 @@ def test_tasks_of_one_point_a_side_are_not_hopeless() -> None:
     assert state.step == 2 * PATIENCE
 
 
-# --- learning ---------------------------------------------------------------------------------------
+# --- learning -------------------------------------------------------------------------------------
 
 
 def mean_score(learner: Learner, params: dict[str, Tensor]) -> float:
@@ -273,15 +265,13 @@ def mean_score(learner: Learner, params: dict[str, Tensor]) -> float:
     return sum(values) / len(values)
 
 
-@pytest.mark.parametrize("name", presets_for(SINUSOID.info))
-def test_training_on_sinusoids_learns_to_learn_them(name: str) -> None:
+@pytest.mark.parametrize(("name", "ratio"), [
+    ("maml", 0.85), ("fomaml", 0.9), ("r2d2", 0.5), ("baseline", 0.9),
+])  # fmt: skip
+def test_training_on_sinusoids_learns_to_learn_them(name: str, ratio: float) -> None:
     strategy = preset(name, SINUSOID.info)
-    if not strategy.trains:
-        return
-    faster = strategy.outer.model_copy(update={"lr": 0.01})
-    learner = build_learner(
-        strategy.model_copy(update={"outer": faster}), SINUSOID.info, 1
-    )
+    outer = strategy.outer.model_copy(update={"lr": 0.01})
+    learner = build_learner(strategy.model_copy(update={"outer": outer}), SINUSOID.info, 1)
     start = start_training(learner, 0)
-    state, _ = train(learner, start, waves, 250, 250)
-    assert mean_score(learner, state.params) < 0.8 * mean_score(learner, start.params)
+    state, _ = train(learner, start, waves, 150, 150)
+    assert mean_score(learner, state.params) < ratio * mean_score(learner, start.params)

@@ -1,0 +1,86 @@
+"""A real Ray cluster of two nodes for the whole session, and small spaces that run in seconds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from metatune.runner import prepare_ray
+
+prepare_ray(None)  # before any test module imports Ray
+
+SPACE = """
+family: {name: sinusoid, shot: 5, query: 5}
+seed: 3
+resource: {full: 30000, rungs: 3, reduction: 3}
+tasks: {select: 24, confirm: 24, test: 24}
+budget: {trials: 10}
+common:
+  backbone: {kind: mlp, width: 16, depth: 1}
+default: fomaml
+initial: [fomaml, maml]
+strategy:
+  choose:
+    gradient:
+      head: {kind: linear, start: learned}
+      inner: {kind: sgd, scope: all, steps: {int: [1, 3]}, lr: {float: [0.001, 0.1], log: true}}
+      meta: {rule: {choice: [first_order, second_order]}}
+    ridge:
+      head: {kind: ridge, penalty: {float: [0.001, 10.0], log: true}}
+      inner: {kind: none}
+      meta: {rule: first_order}
+  outer: {lr: {float: [1e-4, 1e-2], log: true}, tasks_per_batch: 8}
+verdict: {seeds: 1, finalists: 2, presets: [maml], baselines: [scratch]}
+"""
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[str]:
+    """The address of a Ray cluster of two nodes with one CPU each; this process has joined it."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "node_ip_address": "127.0.0.1"}
+    nodes = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    nodes.add_node(**node)
+    nodes.wait_for_nodes()
+    ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
+    yield nodes.address
+    ray.shutdown()
+    nodes.shutdown()
+
+
+@pytest.fixture
+def space_file(tmp_path: Path) -> Path:
+    """A space file whose search takes some seconds."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(SPACE)
+    return path
+
+
+@pytest.fixture
+def command() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start ``metatune`` as a user would, in a process of its own; none outlives its test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: object) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "metatune", *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()

@@ -1,0 +1,126 @@
+"""A run that was killed or interrupted goes on, and ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from metatune import read_run, session
+from metatune.records.folder import RunFolder
+from metatune.records.log import segments
+from metatune.records.reading import read_rows
+from tests.integration.test_run import repeatable, study_of
+
+Command = Callable[..., "subprocess.Popen[str]"]
+TRIALS = 8
+
+
+@pytest.fixture(scope="module")
+def undisturbed(cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run as it is when nobody kills it."""
+    from tests.integration.conftest import SPACE
+
+    folder = tmp_path_factory.mktemp("undisturbed")
+    (folder / "tiny.yaml").write_text(SPACE)
+    return session.run(folder / "tiny.yaml", out=folder / "run", workers=1, trials=TRIALS)
+
+
+def wait_for_rows(path: Path, rows: int, process: subprocess.Popen[str]) -> None:
+    """Wait until a run has recorded so many rows."""
+    deadline = time.monotonic() + 90
+    while process.poll() is None and time.monotonic() < deadline:
+        logs = segments(RunFolder(path)) if path.exists() else []
+        if sum(log.read_bytes().count(b"\n") for log in logs) >= rows:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"{path} did not reach {rows} rows: exit code {process.poll()}")
+
+
+@pytest.mark.parametrize("part", ["search", "verdict"])
+def test_killed_at_a_random_instant_and_resumed_it_ends_with_the_same_records(
+    part: str, cluster: str, space_file: Path, tmp_path: Path, undisturbed: Path, command: Command
+) -> None:
+    expected = repeatable(undisturbed)
+    # A new instant each time the suite runs; shown when the test fails.
+    low, high = (2, len(expected) - 14) if part == "search" else (len(expected) - 13, len(expected) - 3)
+    row, delay = random.randint(low, high), random.random() * 0.3
+    print(f"killed {delay:.3f} s after row {row} of {len(expected)}")
+    path = tmp_path / "killed"
+    driver = command(
+        "run", space_file, "--out", path, "--workers", 1, "--trials", TRIALS, "--address", cluster
+    )
+    wait_for_rows(path, row, driver)
+    time.sleep(delay)
+    driver.kill()
+    driver.communicate()
+    before = read_rows(RunFolder.open(path))
+    session.resume(path, workers=1)
+    after = read_rows(RunFolder.open(path))
+    assert after[: len(before)] == before
+    assert repeatable(path) == expected
+    told = {t.user_attrs["trial"]: t.value for t in study_of(path).trials}
+    assert told == {t.user_attrs["trial"]: t.value for t in study_of(undisturbed).trials}
+
+
+def test_ctrl_c_ends_cleanly_and_resume_goes_on(
+    cluster: str, space_file: Path, tmp_path: Path, undisturbed: Path, command: Command
+) -> None:
+    path = tmp_path / "interrupted"
+    driver = command(
+        "run", space_file, "--out", path, "--workers", 1, "--trials", TRIALS, "--address", cluster
+    )
+    wait_for_rows(path, 8, driver)
+    os.kill(driver.pid, signal.SIGINT)
+    out, err = driver.communicate(timeout=60)
+    assert driver.returncode == 130
+    assert f"metatune resume {path}" in err
+    assert "Traceback" not in out + err
+    assert not read_run(path).trials.empty
+    assert read_run(path).verdicts.empty
+    again = command("resume", path, "--workers", 1, "--address", cluster)
+    out, err = again.communicate(timeout=120)
+    assert again.returncode == 0, err
+    assert "Verdict" in out
+    assert repeatable(path) == repeatable(undisturbed)
+
+
+def test_a_second_driver_is_refused_while_the_first_is_alive(
+    cluster: str, space_file: Path, tmp_path: Path, command: Command
+) -> None:
+    path = tmp_path / "taken"
+    first = command("run", space_file, "--out", path, "--workers", 1, "--address", cluster)
+    try:
+        wait_for_rows(path, 1, first)
+        second = command("resume", path, "--address", cluster)
+        _, err = second.communicate(timeout=60)
+        assert second.returncode == 2
+        assert re.search(rf"process {first.pid}", err)
+        assert "Traceback" not in err
+    finally:
+        first.kill()
+        first.communicate()
+
+
+def test_a_resume_of_a_finished_run_repeats_nothing(undisturbed: Path, cluster: str) -> None:
+    before = read_rows(RunFolder.open(undisturbed))
+    session.resume(undisturbed, workers=1)
+    assert read_rows(RunFolder.open(undisturbed)) == before
+
+
+def test_a_resume_with_a_changed_space_is_refused(
+    cluster: str, space_file: Path, tmp_path: Path, undisturbed: Path
+) -> None:
+    copy = tmp_path / "changed"
+    subprocess.run(["cp", "-r", str(undisturbed), str(copy)], check=True)
+    with (copy / "space.yaml").open("a") as file:
+        file.write("# another line\n")
+    with pytest.raises(session.RunError, match="was changed since the run started"):
+        session.resume(copy)

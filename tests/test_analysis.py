@@ -1,0 +1,259 @@
+"""Questions to a run: leaderboard and verdict table equal what numpy gets from the records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import metatune
+import numpy as np
+import pandas as pd
+import pytest
+from handmade import GROUPS, TASKS, Story, family, plan_of
+from inline_runner import rows_of
+from scipy import stats
+
+from metatune.analysis import SELECT_COLUMNS, TEST_COLUMNS, leaderboard, verdict_table
+from metatune.records.parquet import tables
+from metatune.records.reading import Run
+from metatune.records.rows import Concluded, Ended
+
+
+def interval(units: Sequence[float], extra: float = 0.0) -> tuple[float, float, float]:
+    """Mean and 95 % t interval of some units; ``extra`` is added to the mean's variance."""
+    values = np.asarray(units, dtype=float)
+    error = np.sqrt(values.var(ddof=1) / len(values) + extra)
+    reach = stats.t.ppf(0.975, len(values) - 1) * error
+    return float(values.mean()), float(values.mean() - reach), float(values.mean() + reach)
+
+
+def found(row: pd.Series, label: str) -> tuple[float, float, float]:
+    """A mean with its interval, from a row of a table."""
+    prefix = "" if label == "score" else f"{label}_"
+    return row[label], row[f"{prefix}low"], row[f"{prefix}high"]
+
+
+def scores_of(run: Run, split: str, trial: object, rung: int, replica: int = 0) -> list[float]:
+    own = run.scores.query(
+        "split == @split and trial == @trial and rung == @rung and replica == @replica"
+    )
+    assert len(own) == 8
+    return own.sort_values("task")["score"].to_list()
+
+
+@pytest.fixture(scope="module")
+def run(finished: Path) -> Run:
+    return metatune.read_run(finished)
+
+
+# --- the leaderboard -----------------------------------------------------------------------------
+
+
+def test_a_score_is_the_mean_over_tasks_of_the_highest_rung_with_its_interval(run: Run) -> None:
+    board = leaderboard(run)
+    scored = board[board["rung"].notna()]
+    assert len(scored) == 7
+    for trial, row in scored.iterrows():
+        own = scores_of(run, "select", trial, int(row["rung"]))
+        assert found(row, "score") == pytest.approx(interval(own), rel=1e-9)
+        assert row["tasks"] == 8
+
+
+def test_a_gain_is_paired_with_the_default_at_the_same_rung_or_completed_with_completed(
+    run: Run,
+) -> None:
+    board = leaderboard(run)
+    seen = set()
+    for trial, row in board[board["rung"].notna() & (board["origin"] != "default")].iterrows():
+        at = 3 if row["state"] == "completed" else int(row["rung"])
+        own = np.array(scores_of(run, "select", trial, int(row["rung"])))
+        default = np.array(scores_of(run, "select", "r1-0000", at))
+        assert found(row, "gain") == pytest.approx(interval(default - own), rel=1e-9)
+        seen.add((row["state"], int(row["rung"])))
+    assert seen >= {("completed", 3), ("completed", 1), ("stopped", 1)}
+
+
+def test_the_default_gains_exactly_nothing_over_itself(run: Run) -> None:
+    assert found(leaderboard(run).loc["r1-0000"], "gain") == (0, 0, 0)
+
+
+def test_completed_trials_come_first_then_by_rung_then_by_score(run: Run) -> None:
+    board = leaderboard(run)
+    keys = [
+        (
+            row["state"] != "completed",
+            0 if row["state"] == "completed" else -(0 if pd.isna(row["rung"]) else row["rung"]),
+            float("inf") if pd.isna(row["score"]) else row["score"],  # an error: lower is better
+        )
+        for _, row in board.iterrows()
+    ]
+    assert keys == sorted(keys)
+    assert len(board) == len(run.trials) == 9
+
+
+def test_where_higher_is_better_the_highest_comes_first() -> None:
+    story = Story()
+    story.trial("protonet", 0.5, 0.5, 0.5)
+    story.trial("low", 0.4, 0.4, 0.4)
+    story.trial("high", 0.6, 0.6, 0.6)
+    story.trial("promising", 0.9, state="stopped")
+    board = leaderboard(story.run())
+    assert board["name"].to_list() == ["high", "protonet", "low", "promising"]
+    assert board["gain"].to_list() == pytest.approx([0.1, 0.0, -0.1, 0.4])
+
+
+def test_lost_trials_stand_at_the_end_without_a_score(run: Run) -> None:
+    last = leaderboard(run).tail(2)
+    assert set(last["state"]) == {"diverged", "failed"}
+    assert last[["score", "low", "gain", "rung"]].isna().all(axis=None)
+
+
+def test_a_row_says_what_the_trial_was_and_took(run: Run) -> None:
+    board = leaderboard(run)
+    assert tuple(board.columns) == SELECT_COLUMNS
+    for trial, row in board.iterrows():
+        known = run.trials.loc[trial]
+        for column in ("name", "structure", "origin", "state"):
+            assert row[column] == known[column]
+        if pd.notna(row["rung"]):
+            assert row["resource"] == known["resource"]
+            assert row["seconds"] == known["seconds"]
+
+
+@pytest.mark.parametrize("groups", [GROUPS, GROUPS[:6]])
+def test_with_six_groups_or_more_the_units_are_groups(groups: Sequence[str]) -> None:
+    story = Story(plan_of(info=family(groups)), groups=groups)
+    rng = np.random.default_rng(0)
+    default, own = rng.uniform(size=(2, TASKS))
+    story.trial("protonet", *[list(default)] * 3)
+    trial = story.trial("new", *[list(own)] * 3)
+
+    def by_group(values: Sequence[float]) -> list[float]:
+        return [np.mean(values[start :: len(groups)]) for start in range(len(groups))]
+
+    row = leaderboard(story.run()).loc[trial]
+    assert found(row, "score") == pytest.approx(interval(by_group(own)))
+    assert found(row, "gain") == pytest.approx(interval(by_group(own - default)))
+
+
+def test_with_fewer_groups_the_units_are_tasks() -> None:
+    story = Story(plan_of(info=family(GROUPS[:5])), groups=GROUPS[:5])
+    own = np.random.default_rng(0).uniform(size=TASKS)
+    trial = story.trial("protonet", *[list(own)] * 3)
+    assert found(leaderboard(story.run()).loc[trial], "score") == pytest.approx(interval(own))
+
+
+def test_transductive_scores_are_marked() -> None:
+    story = Story()
+    story.trial("protonet", 0.5, 0.5, 0.5)
+    trial = story.trial("joint", state=None)
+    story.score(trial, "select", 0.9, rung=1, transductive=True)
+    assert leaderboard(story.run())["transductive"].to_dict() == {"r1-0000": False, trial: True}
+
+
+# --- while the run goes on -----------------------------------------------------------------------
+
+
+def test_a_run_can_be_looked_at_after_each_of_its_rows(finished: Path) -> None:
+    rows, info = rows_of(finished), metatune.read_run(finished).info
+    for kept in range(len(rows) + 1):
+        run = Run(finished, info, tables(rows[:kept]))
+        board, final = leaderboard(run), verdict_table(run)
+        assert tuple(board.columns) == SELECT_COLUMNS
+        assert set(board.index) == set(run.trials.index)
+        ended = {row.trial for row in rows[:kept] if isinstance(row, Ended) and not row.replica}
+        assert set(board.index[board["state"] != "running"]) == ended
+        assert len(final) == (5 if any(isinstance(r, Concluded) for r in rows[:kept]) else 0)
+
+
+def test_an_empty_run_has_empty_tables_with_all_columns() -> None:
+    run = Story().run()
+    assert leaderboard(run).empty
+    assert tuple(leaderboard(run).columns) == SELECT_COLUMNS
+    assert verdict_table(run).empty
+    assert tuple(verdict_table(run).columns) == TEST_COLUMNS
+
+
+def test_a_gain_is_unknown_until_the_default_was_at_that_rung() -> None:
+    story = Story()
+    default = story.trial("protonet", 0.5, state=None)
+    trial = story.trial("new", 0.6, 0.7, state=None)
+    assert pd.isna(leaderboard(story.run()).loc[trial, "gain"])
+    story.score(default, "select", 0.5, rung=2)
+    assert leaderboard(story.run()).loc[trial, "gain"] == pytest.approx(0.2)
+
+
+def test_a_default_that_needs_no_training_stands_at_its_score_once_it_has_ended() -> None:
+    story = Story()
+    default = story.trial("protonet", 0.5, state=None)
+    trial = story.trial("new", 0.6, 0.7, state=None)
+    story.rows.append(Ended(default, "completed", "", 1.0))
+    assert leaderboard(story.run()).loc[trial, "gain"] == pytest.approx(0.2)
+
+
+# --- the verdict ---------------------------------------------------------------------------------
+
+
+def test_a_verdicts_score_is_the_mean_over_trainings_with_the_seeds_in_its_interval(
+    run: Run,
+) -> None:
+    table = verdict_table(run)
+    assert len(table) == len(run.looks.iloc[-1]["trials"]) == 5
+    for trial, row in table.iterrows():
+        rung = 1 if row["name"] == "scratch" else 3
+        each = np.array([scores_of(run, "test", trial, rung, replica) for replica in (1, 2)])
+        seeds = each.mean(axis=1).var(ddof=1) / 2
+        assert found(row, "score") == pytest.approx(interval(each.mean(axis=0), seeds))
+        assert (row["trainings"], row["tasks"], row["groups"]) == (2, 8, 1)
+
+
+@pytest.mark.parametrize("label", ["gain", "over_rival"])
+def test_a_verdicts_gains_are_paired_by_task_and_include_both_sides_seeds(
+    run: Run, label: str
+) -> None:
+    table = verdict_table(run)
+    other = "r1-0000" if label == "gain" else run.verdicts.iloc[0]["rival"]
+
+    def of(trial: object) -> np.ndarray:
+        rung = 1 if run.trials.loc[trial, "name"] == "scratch" else 3
+        return np.array([scores_of(run, "test", trial, rung, replica) for replica in (1, 2)])
+
+    for trial, row in table.iterrows():
+        if trial == other:
+            continue
+        a, b = of(trial), of(other)
+        seeds = (a.mean(axis=1).var(ddof=1) + b.mean(axis=1).var(ddof=1)) / 2
+        expected = interval(b.mean(axis=0) - a.mean(axis=0), seeds)
+        assert found(row, label) == pytest.approx(expected)
+
+
+def test_a_trial_gains_exactly_nothing_over_itself_however_often_it_was_trained(run: Run) -> None:
+    table, rival = verdict_table(run), run.verdicts.iloc[0]["rival"]
+    assert found(table.loc["r1-0000"], "gain") == (0, 0, 0)
+    assert found(table.loc[rival], "over_rival") == (0, 0, 0)
+    others = table.drop(index=["r1-0000", rival])
+    assert (others[["gain_low", "over_rival_low"]] < others[["gain_high", "over_rival_high"]].to_numpy()).all(axis=None)  # fmt: skip
+
+
+def test_entrants_are_ranked_by_their_score_on_test(run: Run) -> None:
+    table = verdict_table(run)
+    assert table["score"].is_monotonic_increasing  # an error: lower is better
+    assert table["score"].nunique() > 1
+    assert tuple(table.columns) == TEST_COLUMNS
+
+
+def test_costs_are_those_of_one_training_and_of_one_task(run: Run) -> None:
+    curves = run.curves.query("split == 'test'")
+    for trial, row in verdict_table(run).iterrows():
+        own = curves[curves["trial"] == trial]
+        assert row["train_seconds"] == pytest.approx(own["train_seconds"].sum() / 2)
+        assert row["adapt_seconds"] == pytest.approx(own["score_seconds"].sum() / 2 / 8)
+
+
+def test_the_table_and_the_sentence_speak_of_the_same_numbers(run: Run) -> None:
+    final = run.verdicts.iloc[0]
+    row = verdict_table(run).loc[final["winner"]]
+    assert final["winner"] not in (final["rival"], "r1-0000")
+    for label in ("gain", "over_rival"):
+        mean, low, high = found(row, label)
+        assert f"{mean:+.3g} [{low:+.3g}, {high:+.3g}]" in final["sentence"]

@@ -1,0 +1,70 @@
+"""The clock: what the verdict will take, from what trials took."""
+
+from __future__ import annotations
+
+import pytest
+
+from metatune.budget import MARGIN, trial_seconds, verdict_seconds
+from metatune.history import History
+from metatune.records.rows import Asked, Ended, Row, Scored, State
+
+
+def trial(
+    number: int, seconds: float, state: State | None = "completed", rung: int = 3
+) -> list[Row]:
+    """A trial whose training took so many seconds, scored in 2, at one rung."""
+    name = f"t{number}"
+    rows: list[Row] = [
+        Asked(name, 1, number, name, "proposed", {}, name, "a", {}),
+        Scored(name, 1, rung, "select", 0, 1, seconds, 2.0, None, ["a"], ["g"], [1.0], False),
+    ]
+    return rows + ([Ended(name, state, "", seconds + 2)] if state else [])
+
+
+def history(*trials: list[Row]) -> History:
+    return History(1, [row for rows in trials for row in rows])
+
+
+def seconds(of: History, entrants: int = 1, workers: int = 1, seeds: int = 1) -> float:
+    return verdict_seconds(of, entrants, workers, seeds, tasks_ratio=5.0)
+
+
+def test_nothing_is_set_aside_before_a_trial_has_come_to_its_end() -> None:
+    assert seconds(history()) == 0.0
+    assert seconds(history(trial(0, 10.0, None), trial(1, 10.0, "stopped"))) == 0.0
+
+
+def test_an_entrant_takes_its_training_and_its_share_of_scoring() -> None:
+    assert seconds(history(trial(0, 10.0))) == pytest.approx(MARGIN * (10 + 5 * 2))
+
+
+def test_entrants_are_taken_to_be_between_the_mean_and_the_slowest() -> None:
+    mean, slowest = (20 + 40) / 2, 40
+    assert seconds(history(trial(0, 10.0), trial(1, 30.0))) == pytest.approx(
+        MARGIN * (mean + slowest) / 2
+    )
+
+
+def test_trials_that_did_not_train_to_the_end_tell_nothing() -> None:
+    base = history(trial(0, 10.0))
+    more = history(
+        trial(0, 10.0), trial(1, 900.0, "stopped"), trial(2, 900.0, None),
+        trial(3, 0.1, "completed", rung=1), trial(4, 900.0, "diverged"),
+    )  # fmt: skip
+    assert seconds(more) == seconds(base)
+
+
+@pytest.mark.parametrize(("entrants", "workers", "seeds", "waves"), [
+    (1, 1, 1, 1), (4, 1, 1, 4), (4, 2, 1, 2), (5, 2, 1, 3), (3, 4, 3, 3), (1, 64, 1, 1),
+])  # fmt: skip
+def test_trainings_run_in_waves_of_workers(
+    entrants: int, workers: int, seeds: int, waves: int
+) -> None:
+    one = seconds(history(trial(0, 10.0)))
+    assert seconds(history(trial(0, 10.0)), entrants, workers, seeds) == pytest.approx(waves * one)
+
+
+def test_a_trial_takes_what_ended_ones_took_on_average_stopped_ones_included() -> None:
+    assert trial_seconds(history(trial(0, 8.0, None))) == 0.0
+    found = history(trial(0, 8.0), trial(1, 18.0, "stopped"), trial(2, 99.0, None))
+    assert trial_seconds(found) == pytest.approx((10 + 20) / 2)

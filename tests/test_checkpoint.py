@@ -1,0 +1,163 @@
+"""Checkpoints: plain tensors and JSON, whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from metatune.checkpoint import load, rung_folder, save, save_predictions
+from metatune.learners.training import TrainingState
+from metatune.tasks.base import Split
+
+
+def state(step: int = 3, hopeless: int = 0) -> TrainingState:
+    generator = torch.Generator().manual_seed(step)
+    params = {
+        "backbone.layer0.weight": torch.randn(4, 3, generator=generator).T,  # not contiguous
+        "head.bias": torch.randn(2, generator=generator),
+    }
+    moments = {"head.bias/exp_avg": torch.ones(2), "head.bias/step": torch.tensor(float(step))}
+    return TrainingState(step, params, moments, hopeless)
+
+
+def test_a_state_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    saved = state(7, hopeless=4)
+    save(tmp_path, 2, saved, 1.2345678901234567)
+    found = load(tmp_path, 2)
+    assert found is not None
+    assert (found.state.step, found.state.hopeless) == (7, 4)
+    assert found.train_seconds == 1.2345678901234567
+    for some, others in (
+        (found.state.params, saved.params),
+        (found.state.moments, saved.moments),
+    ):
+        assert some.keys() == others.keys()
+        assert all(torch.equal(value, others[name]) for name, value in some.items())
+
+
+def test_a_state_without_moments_or_parameters_comes_back_too(tmp_path: Path) -> None:
+    save(tmp_path, 1, TrainingState(0, {}, {}), 0.0)
+    found = load(tmp_path, 1)
+    assert found is not None
+    assert (found.state.params, found.state.moments) == ({}, {})
+
+
+def test_nothing_of_it_is_a_pickle(tmp_path: Path) -> None:
+    save(tmp_path, 1, state(), 0.0)
+    save_predictions(tmp_path, 1, "select", torch.ones(2, 3, 1).half())
+    files = {path.name: path.read_bytes() for path in rung_folder(tmp_path, 1).iterdir()}
+    assert set(files) == {
+        "weights.safetensors", "moments.safetensors", "state.json", "select.safetensors",
+    }  # fmt: skip
+    for name, content in files.items():
+        if name.endswith(".json"):
+            json.loads(content)
+        else:
+            # safetensors: the header's length, the header as JSON, then numbers and no more.
+            header = int.from_bytes(content[:8], "little")
+            described = json.loads(content[8 : 8 + header])
+            ends = [t["data_offsets"][1] for key, t in described.items() if key != "__metadata__"]
+            assert 8 + header + max(ends) == len(content)
+
+
+def test_the_newest_two_rungs_are_kept(tmp_path: Path) -> None:
+    for rung in (1, 2, 3, 4):
+        save(tmp_path, rung, state(rung), 0.0)
+        kept = sorted(path.name for path in tmp_path.iterdir())
+        assert kept == [f"rung-{r}" for r in range(max(1, rung - 1), rung + 1)]
+
+
+def test_saving_a_rung_again_replaces_it_as_a_whole(tmp_path: Path) -> None:
+    save(tmp_path, 1, state(3), 1.0)
+    save_predictions(tmp_path, 1, "select", torch.zeros(1, 1, 1).half())
+    save(tmp_path, 1, state(5), 2.0)
+    found = load(tmp_path, 1)
+    assert found is not None
+    assert (found.state.step, found.train_seconds) == (5, 2.0)
+    # The old state's predictions are not the new one's.
+    assert not (rung_folder(tmp_path, 1) / "select.safetensors").exists()
+
+
+def test_predictions_of_each_split_lie_beside_the_weights(tmp_path: Path) -> None:
+    save(tmp_path, 1, state(), 0.0)
+    splits: tuple[Split, ...] = ("select", "confirm")
+    for number, split in enumerate(splits):
+        save_predictions(tmp_path, 1, split, torch.full((2, 3, 4), number).half())
+    for number, split in enumerate(splits):
+        found = load_file(rung_folder(tmp_path, 1) / f"{split}.safetensors")["predictions"]
+        assert found.dtype == torch.float16
+        assert torch.equal(found, torch.full((2, 3, 4), number).half())
+    assert load(tmp_path, 1) is not None
+
+
+def test_a_rung_that_is_not_there_is_none(tmp_path: Path) -> None:
+    assert load(tmp_path, 1) is None
+    save(tmp_path, 1, state(), 0.0)
+    assert load(tmp_path, 2) is None
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "moments.safetensors", "state.json"])
+@pytest.mark.parametrize("damage", ["gone", "empty", "cut", "garbage", "a folder"])
+def test_a_damaged_rung_is_none(tmp_path: Path, name: str, damage: str) -> None:
+    save(tmp_path, 1, state(), 0.0)
+    path = rung_folder(tmp_path, 1) / name
+    content = path.read_bytes()
+    path.unlink()
+    match damage:
+        case "empty":
+            path.touch()
+        case "cut":
+            path.write_bytes(content[: len(content) // 2])
+        case "garbage":
+            path.write_bytes(b"\x80\x04\x95" + content[::-1])
+        case "a folder":
+            path.mkdir()
+    assert load(tmp_path, 1) is None
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "{}", '{"step": null, "hopeless": 0}', '{"step": 1}'])
+def test_a_state_of_another_shape_is_none(tmp_path: Path, text: str) -> None:
+    save(tmp_path, 1, state(), 0.0)
+    (rung_folder(tmp_path, 1) / "state.json").write_text(text)
+    assert load(tmp_path, 1) is None
+
+
+WRITER = """
+import sys, torch
+from pathlib import Path
+from metatune.checkpoint import save
+from metatune.learners.training import TrainingState
+step = 0
+while True:
+    step += 1
+    save(Path(sys.argv[1]), 1, TrainingState(step, {"w": torch.full((300, 300), step)}, {}), 0.0)
+    if step == 1:
+        print("ready", flush=True)
+"""
+
+
+def test_a_writer_killed_at_any_instant_leaves_a_whole_state_or_none(tmp_path: Path) -> None:
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert writer.stdout is not None
+    with writer, writer.stdout:
+        assert writer.stdout.readline() == "ready\n"
+        for _ in range(30):
+            time.sleep(0.005)
+            os.kill(writer.pid, signal.SIGSTOP)  # as far as readers see: killed here
+            os.waitpid(writer.pid, os.WUNTRACED)
+            found = load(tmp_path, 1)
+            if found is not None:
+                assert bool((found.state.params["w"] == found.state.step).all())
+            os.kill(writer.pid, signal.SIGCONT)
+        writer.kill()

@@ -1,0 +1,178 @@
+"""What a person sees while a run goes on: plain lines in a pipe, a live picture on a terminal."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+from handmade import Story
+from inline_runner import SPACE, inline_run, rows_of
+from rich.console import Console
+
+import metatune
+from metatune.history import History
+from metatune.progress import Progress, show_gain, show_score, show_seconds
+from metatune.records.rows import Concluded, Ended, Looked, Row, Turned
+
+
+def lines_of(rows: list[Row], sign: int = 1, metric: str = "accuracy") -> list[str]:
+    """What is printed in a pipe when these rows are recorded."""
+    out = io.StringIO()
+    progress = Progress(Console(file=out, width=80), metric, planned=5)
+    history = History(sign)
+    progress.follow(history, lambda: None)
+    with progress:
+        for row in rows:
+            history.add(row)
+            progress.watch(row, history)
+            progress.tick()
+    return out.getvalue().splitlines()
+
+
+def picture_of(rows: list[Row], left: float | None = None) -> str:
+    """What stands on a terminal once these rows were recorded."""
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=100, color_system=None, markup=False)
+    progress = Progress(console, "accuracy", planned=9)
+    history = History(1)
+    progress.follow(history, lambda: left)
+    with progress:
+        for row in rows:
+            history.add(row)
+            progress.watch(row, history)
+        progress.tick()
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())
+
+
+# --- in a pipe -----------------------------------------------------------------------------------
+
+
+def test_a_piped_run_prints_plain_lines_one_for_each_trial_and_each_score_of_the_verdict(
+    tmp_path: Path,
+) -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=80)
+    run = metatune.read_run(inline_run(SPACE, tmp_path / "run", console=console, trials=6))
+    text = out.getvalue()
+    assert "\x1b" not in text
+    assert "\r" not in text
+    lines = text.splitlines()
+    ends = [line for line in lines if line.startswith("[")]
+    assert [re.match(r"\[(\d)/6\] (\S+) (\S+)", line).groups() for line in ends] == [  # type: ignore[union-attr]
+        (str(number), row["name"], row["state"])
+        for number, (_, row) in enumerate(run.trials.iterrows(), start=1)
+    ]
+    for split in ("confirm", "test"):
+        scores = run.curves.query("split == @split")["score"]
+        shown = [line.split()[-1] for line in lines if line.startswith(f"  {split}: ")]
+        assert shown == [f"{score:.4g}" for score in scores]
+    assert f"confirming the leaders ({len(run.looks.iloc[0]['trials'])} on confirm)" in lines
+    assert "Traceback" not in text
+
+
+def test_a_line_stays_one_line_however_long_and_however_it_is_bracketed() -> None:
+    story = Story()
+    trial = story.trial("protonet", state=None)
+    reason = f"Traceback ...\n  File ...\nOSError: [/data/x] and [bold] {'long ' * 40}end"
+    story.rows.append(Ended(trial, "failed", reason, 1.0))
+    (line,) = lines_of(story.rows)
+    assert line.startswith("[1/5] protonet failed (OSError: [/data/x] and [bold] long long")
+    assert line.endswith("end)")
+
+
+def test_an_ended_trial_is_told_with_its_score_and_its_rung() -> None:
+    story = Story()
+    story.trial("protonet", 0.5, 0.6, 0.625)
+    story.trial("new", 0.4, state="stopped")
+    assert lines_of(story.rows) == [
+        "[1/5] protonet completed 62.5 % at rung 3",
+        "[2/5] new stopped 40.0 % at rung 1",
+    ]
+
+
+def test_phases_and_lost_trainings_are_told() -> None:
+    story = Story()
+    trial = story.trial("protonet", 0.5, 0.5, 0.5)
+    story.rows += [
+        Looked("confirm", 1, [trial]),
+        Turned(1, [trial], [], 200.0),
+        Looked("test", 1, [trial]),
+        Ended(trial, "diverged", "at step 3", 0.0, replica=2),
+        Concluded(trial, trial, "new tasks", "nothing beats it"),
+    ]
+    assert lines_of(story.rows)[1:] == [
+        "confirming the leaders (1 on confirm)",
+        "round 1 ended after 3.3 min",
+        "verdict: training the entrants anew (1 on test)",
+        "  r1-0000 training 2: diverged",
+    ]
+
+
+# --- on a terminal -------------------------------------------------------------------------------
+
+
+def test_the_picture_counts_the_states(finished: Path) -> None:
+    story = Story()
+    story.trial("protonet", 0.5, 0.5, 0.5)
+    story.trial("a", 0.1, state="stopped")
+    story.trial("b", 0.1, state="stopped")
+    story.trial("c", state="diverged")
+    story.trial("d", state=None)
+    assert "1 running  1 completed  2 stopped  1 diverged  of 9" in picture_of(story.rows)
+
+
+def test_the_counts_are_those_of_the_records(finished: Path) -> None:
+    rows = rows_of(finished)
+    counts = metatune.read_run(finished).trials["state"].value_counts()
+    states = ("running", "completed", "stopped", "diverged", "failed")
+    expected = "  ".join(f"{counts[s]} {s}" for s in states if counts[s])
+    assert f"{expected}  of 9" in picture_of(rows)
+
+
+def test_the_picture_names_the_best_with_its_gain_over_the_default() -> None:
+    story = Story()
+    story.trial("protonet", 0.5, 0.5, 0.5)
+    assert "none completed yet" in picture_of(story.rows[:1])
+    assert "best so far" in picture_of(story.rows)
+    assert "protonet 50.0 %" in picture_of(story.rows)
+    assert "over the default" not in picture_of(story.rows)
+    story.trial("new", 0.6, 0.6, 0.6)
+    story.trial("fast", 0.9, state="stopped")  # not completed: not the best so far
+    assert "new 60.0 %, +10 [+10, +10] over the default" in picture_of(story.rows)
+
+
+def test_the_picture_says_which_phase_it_is_and_how_long_it_will_take() -> None:
+    story = Story()
+    trial = story.trial("protonet", 0.5, 0.5, 0.5)
+    assert "trying strategies" in picture_of(story.rows)
+    assert "about" not in picture_of(story.rows)
+    assert "about 30 s" in picture_of(story.rows, left=30.4)
+    assert "about 2.0 min" in picture_of(story.rows, left=120)
+    story.rows.append(Looked("confirm", 1, [trial]))
+    assert "confirming the leaders" in picture_of(story.rows)
+    story.rows.append(Looked("test", 1, [trial]))
+    assert "verdict: training the entrants anew" in picture_of(story.rows)
+
+
+# --- numbers -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "metric", "shown"),
+    [(0.9375, "accuracy", "93.8 %"), (0.123456, "mse", "0.1235"), (1234567.0, "mse", "1.235e+06")],
+)
+def test_scores_are_shown_in_the_metrics_usual_form(value: float, metric: str, shown: str) -> None:
+    assert show_score(value, metric) == shown
+
+
+def test_gains_are_shown_with_their_sign_and_interval_where_there_is_one() -> None:
+    assert show_gain(0.1, 0.05, 0.15, "accuracy") == "+10 [+5, +15]"
+    assert show_gain(-0.5, -0.75, -0.25, "mse") == "-0.5 [-0.75, -0.25]"
+    assert show_gain(0.1, float("-inf"), float("inf"), "mse") == "+0.1"
+    assert show_gain(float("nan"), float("nan"), float("nan"), "mse") == ""
+
+
+def test_times_to_go_are_in_seconds_or_minutes() -> None:
+    assert [show_seconds(s) for s in (0, 89.4, 90, 3600)] == ["0 s", "89 s", "1.5 min", "60.0 min"]

@@ -1,0 +1,547 @@
+"""The proposer on real Optuna: pure proposals, and a ledger that says what the records say."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from metatune.errors import RunError
+from metatune.history import History
+from metatune.proposer import (
+    MAX_OBSERVATIONS,
+    STARTUP,
+    Ledger,
+    Observation,
+    choose_observations,
+    open_ledger,
+    propose,
+    repair_journal,
+)
+from metatune.records.rows import Asked, Ended, Origin, Row, Scored, State
+from metatune.space import ChoiceKnob, FloatKnob, KnobTree, Params, parse_tree
+
+TREE = parse_tree(
+    {
+        "inner": {"lr": {"float": [1e-4, 1.0], "log": True, "limits": [1e-5, 10.0]}},
+        "choose": {
+            "gradient": {
+                "head": {"kind": "linear", "start": {"choice": ["zero", "learned"]}},
+                "inner": {"steps": {"int": [1, 20], "log": True}},
+            },
+            "ridge": {"head": {"kind": "ridge", "penalty": {"float": [0.1, 10.0]}}},
+        },
+    }
+)
+RATE = parse_tree({"inner": {"lr": {"float": [1e-4, 1.0], "log": True}}})
+LABEL, PENALTY = "choose", "choose.ridge.head.penalty"
+
+
+def rate(params: Params) -> float:
+    value = params["inner.lr"]
+    assert isinstance(value, float)
+    return value
+
+
+def score(params: Params) -> float:
+    """Highest, 0, at a rate of 0.01."""
+    return -((math.log10(rate(params)) + 2) ** 2)
+
+
+def observed(
+    count: int, tree: KnobTree = TREE, value: Callable[[Params], float] = score
+) -> list[Observation]:
+    """Random proposals with their values at two rungs."""
+    drawn = [propose(tree, [], seed) for seed in range(count)]
+    return [Observation(p, "completed", {1: value(p) - 1, 2: value(p)}) for p in drawn]
+
+
+def distances(observations: list[Observation], seeds: range, tree: KnobTree = RATE) -> list[float]:
+    """How far proposals lie from a rate of 0.01, in powers of ten, ascending."""
+    return sorted(math.sqrt(-score(propose(tree, observations, 1000 + seed))) for seed in seeds)
+
+
+def median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+# --- proposing ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [0, 3, 40])
+def test_equal_observations_and_seeds_give_equal_proposals(count: int) -> None:
+    observations = observed(count)
+    for seed in (0, 1, 2**62):
+        assert propose(TREE, observations, seed) == propose(TREE, list(observations), seed)
+    proposals = [propose(TREE, observations, seed)["inner.lr"] for seed in range(6)]
+    assert len(set(proposals)) == 6
+
+
+def test_proposing_changes_no_observation() -> None:
+    observations = observed(12)
+    copies = [Observation(dict(o.params), o.state, dict(o.values)) for o in observations]
+    propose(TREE, observations, 0)
+    assert observations == copies
+
+
+OTHER_PROCESS = """
+import json, sys
+from metatune.proposer import Observation, propose
+from metatune.space import parse_tree
+tree, observations, seeds = json.load(sys.stdin)
+seen = [Observation(p, s, {int(r): v for r, v in values.items()}) for p, s, values in observations]
+print(json.dumps([propose(parse_tree(tree), seen, seed) for seed in seeds]))
+"""
+
+
+def test_another_process_gives_the_same_proposals() -> None:
+    data = {
+        "inner": {"lr": {"float": [1e-4, 1.0], "log": True}, "steps": {"int": [1, 9]}},
+        "meta": {"rule": {"choice": ["first_order", "second_order"]}},
+    }
+    tree = parse_tree(data)
+    observations = [
+        *observed(15, tree),
+        Observation(propose(tree, [], 100), "lost", {}),
+        Observation(propose(tree, [], 101), "running", {}),
+        Observation(propose(tree, [], 102), "stopped", {1: 0.3}),
+    ]
+    seeds = [0, 1, 2]
+    plain = [data, [(o.params, o.state, dict(o.values)) for o in observations], seeds]
+    there = subprocess.run(
+        [sys.executable, "-c", OTHER_PROCESS],
+        input=json.dumps(plain),
+        env={**os.environ, "PYTHONHASHSEED": "5"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(there.stdout) == [propose(tree, observations, seed) for seed in seeds]
+
+
+@pytest.mark.parametrize("count", [0, 30])
+def test_proposals_lie_in_the_region_and_name_the_picked_branch_only(count: int) -> None:
+    knobs = {knob.name: knob for knob in TREE.knobs()}
+    observations, branches = observed(count), set()
+    for seed in range(20):
+        params = propose(TREE, observations, seed)
+        label = params[LABEL]
+        branches.add(label)
+        expected = {"inner.lr", LABEL} | {
+            name for name in knobs if name.startswith(f"{LABEL}.{label}.")
+        }
+        assert set(params) == expected
+        for name, value in params.items():
+            knob = knobs[name]
+            if isinstance(knob, ChoiceKnob):
+                assert value in knob.choices
+            else:
+                assert isinstance(value, float if isinstance(knob, FloatKnob) else int)
+                assert knob.low <= value <= knob.high
+    assert branches == {"gradient", "ridge"} or count
+
+
+def test_proposals_concentrate_where_values_are_high() -> None:
+    informed = distances(observed(40, RATE), range(15))
+    blind = distances([], range(15))
+    assert median(informed) < 0.3 * median(blind)
+    assert informed[-3] < 0.5  # of four powers of ten
+
+
+def test_the_better_branch_is_proposed_more_often() -> None:
+    observations = observed(40, TREE, lambda p: 1.0 if p[LABEL] == "ridge" else -1.0)
+    labels = [propose(TREE, observations, seed)[LABEL] for seed in range(20)]
+    assert labels.count("ridge") > 14
+
+
+def test_lost_trials_steer_away() -> None:
+    """Whatever lies above 0.01 is lost, however well the rest of it promised."""
+    drawn = [propose(RATE, [], seed) for seed in range(40)]
+    observations = [
+        Observation(p, "lost", {}) if rate(p) > 0.01 else Observation(p, "completed", {1: 0.0})
+        for p in drawn
+    ]
+    informed, blind = (
+        [rate(propose(RATE, known, seed)) for seed in range(20)] for known in (observations, [])
+    )
+    assert sum(value > 0.02 for value in informed) <= 4
+    assert sum(value > 0.02 for value in blind) >= 6
+
+
+def test_trials_under_way_are_not_proposed_again() -> None:
+    settled = observed(STARTUP + 12, RATE)
+    close = [Observation({"inner.lr": 10**-2.0}, "running", {}) for _ in range(30)]
+    alone, crowded = (distances(o, range(15)) for o in (settled, settled + close))
+    assert median(crowded) > 1.5 * median(alone)
+
+
+@pytest.mark.parametrize("params", [
+    {"inner.lr": 5.0}, {"inner.lr": 0.01, "inner.momentum": 0.9}, {"inner.lr": -1.0},
+    {"inner.lr": "fast"}, {"inner.lr": float("nan")},
+    {"inner.lr": 0.01, LABEL: "kernel"},
+    {"inner.lr": 0.01, LABEL: "ridge", PENALTY: 1e9},
+])  # fmt: skip
+def test_observations_outside_the_region_are_left_out(params: Params) -> None:
+    inside = observed(20)
+    for state, values in (("completed", {1: 9.0}), ("lost", {}), ("running", {})):
+        outside = Observation(params, state, values)  # type: ignore[arg-type]
+        for seed in range(3):
+            assert propose(TREE, [*inside, outside], seed) == propose(TREE, inside, seed)
+
+
+# --- choosing observations ------------------------------------------------------------------------
+
+
+OBSERVATIONS = st.lists(
+    st.builds(
+        Observation,
+        params=st.just({}),
+        state=st.sampled_from(["running", "completed", "stopped", "lost"]),
+        values=st.dictionaries(st.integers(1, 3), st.integers(-5, 5).map(float), max_size=3),
+    ),
+    max_size=30,
+).map(lambda some: [Observation({"id": i}, o.state, o.values) for i, o in enumerate(some)])
+
+
+def identities(observations: list[Observation]) -> list[Any]:
+    return [o.params["id"] for o in observations]
+
+
+@given(some=OBSERVATIONS, limit=st.integers(4, 30))
+def test_those_under_way_the_best_and_the_newest_are_kept(
+    some: list[Observation], limit: int
+) -> None:
+    kept = identities(choose_observations(some, limit))
+    running = [i for i, o in enumerate(some) if o.state == "running"]
+    assert kept == sorted(set(kept))  # in the order of their asking
+    assert set(running) <= set(kept)
+    assert len(kept) == min(len(some), max(limit, len(running)))
+    finished = [i for i in range(len(some)) if i not in running]
+    room = limit - len(running)
+    if finished and room >= 2:
+
+        def rank(i: int) -> tuple[float, float]:
+            o = some[i]
+            if o.state == "lost" or not o.values:
+                return (0, 0.0)
+            highest = max(o.values)
+            return (math.inf if o.state == "completed" else highest, o.values[highest])
+
+        assert max(rank(i) for i in kept if i in finished) == max(rank(i) for i in finished)
+        assert finished[-1] in kept
+    if len(some) <= limit:
+        assert kept == list(range(len(some)))
+
+
+def test_a_long_run_keeps_as_many_observations_as_the_limit() -> None:
+    many = [Observation({"id": i}, "completed", {1: float(i % 97)}) for i in range(1000)]
+    kept = identities(choose_observations(many))
+    assert len(kept) == MAX_OBSERVATIONS
+    assert set(range(1000 - 100, 1000)) <= set(kept)
+    assert {i for i in range(1000) if i % 97 == 96} <= set(kept)
+
+
+# --- the ledger -----------------------------------------------------------------------------------
+
+PARAMS: Params = {"inner.lr": 0.01, LABEL: "ridge", PENALTY: 1.0}
+
+
+def asked(number: int, origin: Origin = "proposed", params: Params | None = PARAMS) -> Asked:
+    strategy = {"head": {"kind": "ridge"}}
+    name = f"r1-{number:04d}"
+    return Asked(name, 1, number, f"n{number}", origin, strategy, name, "a", params)
+
+
+def scored(number: int, rung: int, value: float) -> Scored:
+    return Scored(
+        f"r1-{number:04d}", 1, rung, "select", 0, 100, 1.0, 1.0, None,
+        ["a", "b"], ["g", "g"], [value, value], False,
+    )  # fmt: skip
+
+
+def ended(number: int, state: State, reason: str = "") -> Ended:
+    return Ended(f"r1-{number:04d}", state, reason, 1.0)
+
+
+ROWS: list[Row] = [
+    asked(0, "default", None),
+    scored(0, 1, 0.5),
+    scored(0, 2, 0.75),
+    ended(0, "completed"),
+    asked(1),
+    scored(1, 1, 0.75),
+    scored(1, 2, 0.875),
+    ended(1, "completed"),
+    asked(2, params={**PARAMS, "inner.lr": 5.0}),  # outside the region, within the limits
+    scored(2, 1, 0.25),
+    ended(2, "stopped", "ranked 3 of 3"),
+    asked(3),
+    ended(3, "diverged", "the training loss is not finite at meta-step 3"),
+    asked(4),
+    scored(4, 1, 0.5),
+    ended(4, "failed", "Traceback"),
+    asked(5),
+    scored(5, 1, 0.625),
+]
+
+
+def open_(journal: Path, rows: list[Row] = ROWS, storage: str | None = None) -> Ledger:
+    return open_ledger(journal, storage, "run", History(1, rows), TREE)
+
+
+def read(journal: Path) -> dict[str, FrozenTrial]:
+    """The trials of a journal by our ids, as anybody with Optuna reads them."""
+    study = optuna.load_study(
+        study_name="run", storage=JournalStorage(JournalFileBackend(str(journal)))
+    )
+    trials = study.get_trials()
+    by_id = {trial.user_attrs["trial"]: trial for trial in trials}
+    assert len(by_id) == len(trials)
+    return by_id
+
+
+def summary(journal: Path) -> list[object]:
+    return [
+        (t.number, name, t.state, t.value, t.intermediate_values, t.params, t.user_attrs)
+        for name, t in read(journal).items()
+    ]
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    return tmp_path / "study.journal"
+
+
+@pytest.fixture
+def whole(journal: Path) -> Path:
+    """A journal with all rows."""
+    open_(journal)
+    return journal
+
+
+def test_every_trial_is_in_the_ledger_with_its_gains_over_the_default(whole: Path) -> None:
+    found = [read(whole)[f"r1-{number:04d}"] for number in range(6)]
+    assert [trial.number for trial in found] == list(range(6))
+    expected = [
+        (TrialState.COMPLETE, 0.0, {1: 0.0, 2: 0.0}),
+        (TrialState.COMPLETE, 0.125, {1: 0.25, 2: 0.125}),
+        (TrialState.PRUNED, -0.25, {1: -0.25}),
+        (TrialState.FAIL, None, {}),
+        (TrialState.FAIL, None, {1: 0.0}),
+        (TrialState.RUNNING, None, {1: 0.125}),
+    ]
+    assert [(t.state, t.value, t.intermediate_values) for t in found] == expected
+
+
+def test_the_ledger_names_strategies_states_and_reasons(whole: Path) -> None:
+    found = read(whole)
+    assert found["r1-0000"].user_attrs["origin"] == "default"
+    assert found["r1-0000"].params == {}
+    assert found["r1-0001"].params == PARAMS
+    assert found["r1-0001"].user_attrs["strategy"] == {"head": {"kind": "ridge"}}
+    assert found["r1-0002"].user_attrs["reason"] == "ranked 3 of 3"
+    states = [trial.user_attrs.get("state") for trial in found.values()]
+    assert states == ["completed", "completed", "stopped", "diverged", "failed", None]
+
+
+def test_the_ledgers_ranges_are_the_hard_limits(whole: Path) -> None:
+    trial = read(whole)["r1-0002"]
+    assert trial.params["inner.lr"] == 5.0
+    assert trial.distributions["inner.lr"] == optuna.distributions.FloatDistribution(
+        1e-5, 10.0, log=True
+    )
+
+
+def test_a_trial_that_ended_before_the_default_got_there_waits_for_it(journal: Path) -> None:
+    rows: list[Row] = [
+        asked(0, "default", None), scored(0, 1, 0.5), asked(1), scored(1, 1, 0.75),
+        scored(1, 2, 1.0), ended(1, "completed"),
+    ]  # fmt: skip
+    history = History(1, rows)
+    ledger = open_ledger(journal, None, "run", history, TREE)
+    waiting = read(journal)["r1-0001"]
+    assert (waiting.state, waiting.intermediate_values) == (TrialState.RUNNING, {1: 0.25})
+    for row in (scored(0, 2, 0.75), ended(0, "completed")):
+        assert read(journal)["r1-0001"].state == TrialState.RUNNING
+        history.add(row)
+        trial = history.trials["r1-0001"]
+        ledger.sync(trial, history.gains(trial))
+    done = read(journal)["r1-0001"]
+    assert (done.state, done.value) == (TrialState.COMPLETE, 0.25)
+    assert done.intermediate_values == {1: 0.25, 2: 0.25}
+
+
+def test_syncing_row_by_row_equals_syncing_at_the_end(whole: Path, tmp_path: Path) -> None:
+    step_by_step = tmp_path / "steps.journal"
+    history = History(1)
+    ledger = open_ledger(step_by_step, None, "run", history, TREE)
+    for row in ROWS:
+        history.add(row)
+        for trial in history.trials.values():
+            ledger.sync(trial, history.gains(trial))
+    assert summary(step_by_step) == summary(whole)
+
+
+def test_reopening_brings_what_is_missing_and_repeats_nothing(whole: Path, tmp_path: Path) -> None:
+    journal = tmp_path / "reopened.journal"
+    for count in range(len(ROWS) + 1):
+        open_(journal, ROWS[:count])
+    assert summary(journal) == summary(whole)
+    before = journal.read_bytes()
+    open_(journal)
+    (added,) = journal.read_bytes().removeprefix(before).splitlines()
+    assert json.loads(added)["op_code"] == 0  # Optuna notes that the study was opened
+
+
+def test_reopening_goes_on_with_a_trial_that_was_running(whole: Path) -> None:
+    history = History(1, ROWS)
+    ledger = open_ledger(whole, None, "run", history, TREE)
+    for row in (scored(5, 2, 1.0), ended(5, "completed")):
+        history.add(row)
+        trial = history.trials["r1-0005"]
+        ledger.sync(trial, history.gains(trial))
+    found = read(whole)["r1-0005"]
+    assert (found.state, found.value) == (TrialState.COMPLETE, 0.25)
+
+
+def test_trials_of_others_in_the_study_are_left_alone(whole: Path) -> None:
+    study = optuna.load_study(
+        study_name="run", storage=JournalStorage(JournalFileBackend(str(whole)))
+    )
+    study.add_trial(optuna.trial.create_trial(value=3.0))
+    open_(whole, [*ROWS, asked(6)])
+    states = [
+        trial.state
+        for trial in optuna.load_study(
+            study_name="run", storage=JournalStorage(JournalFileBackend(str(whole)))
+        ).get_trials()
+    ]
+    assert states[6:] == [TrialState.COMPLETE, TrialState.RUNNING]
+
+
+# --- damage ---------------------------------------------------------------------------------------
+
+
+def test_a_journal_cut_anywhere_in_its_last_line_is_opened_and_goes_on(
+    journal: Path, tmp_path: Path
+) -> None:
+    rows = ROWS[:8]  # two trials, of which the last line completes the second
+    open_(journal, rows)
+    content, expected = journal.read_bytes(), summary(journal)
+    last = content[:-1].rfind(b"\n") + 1
+    torn = tmp_path / "torn.journal"
+    for end in range(last, len(content)):
+        torn.write_bytes(content[:end])
+        open_(torn, [*rows, asked(6)])
+        # Read by another reader, also what was added behind the cut.
+        assert summary(torn)[:2] == expected
+        assert list(read(torn))[2:] == ["r1-0006"]
+
+
+def test_a_journal_cut_after_any_line_is_brought_up_to_the_records(
+    whole: Path, tmp_path: Path
+) -> None:
+    lines, expected = whole.read_bytes().splitlines(keepends=True), summary(whole)
+    torn = tmp_path / "torn.journal"
+    for count in range(0, len(lines), 2):
+        torn.write_bytes(b"".join(lines[:count]))
+        open_(torn)
+        assert summary(torn) == expected
+
+
+def test_repair_cuts_to_the_last_whole_line_and_no_further(tmp_path: Path) -> None:
+    journal = tmp_path / "j"
+    for content, whole in (
+        (b'{"a":1}\n{"b":2}\n', b'{"a":1}\n{"b":2}\n'),
+        (b'{"a":1}\n{"b":2}', b'{"a":1}\n'),
+        (b'{"a":1}\n{"b":\n', b'{"a":1}\n'),
+        (b'{"a":1}\n\x00\x00\x00', b'{"a":1}\n'),
+        (b'{"a":1}\n\x00\x00\n\x00\n', b'{"a":1}\n'),
+        (b'{"a"', b""),
+        (b"", b""),
+    ):
+        journal.write_bytes(content)
+        repair_journal(journal)
+        assert journal.read_bytes() == whole
+
+
+def test_a_stale_lock_is_removed(whole: Path) -> None:
+    lock = whole.with_name(whole.name + ".lock")
+    lock.symlink_to(whole)
+    open_(whole, [*ROWS, asked(6)])  # waits for ever if the lock still stands
+    assert not lock.is_symlink()
+    repair_journal(whole.with_name("not there"))
+
+
+def damages(content: bytes) -> Iterator[bytes]:
+    """Ways for a journal to be unreadable before its end."""
+    lines = content.splitlines(keepends=True)
+    for number in range(0, len(lines) - 2, 6):
+        rest = lines[number + 1 :]
+        yield b"".join([*lines[:number], b"\x00" * len(lines[number]), *rest])  # a lost block
+        yield b"".join([*lines[:number], lines[number][:-9], *rest])  # two lines run together
+        yield b"".join([*lines[:number], b"{}\n", *rest])
+        yield b"".join([*lines[:number], b"[]\n", *rest])
+    yield content + b"{}\n"
+
+
+def test_a_damaged_journal_is_rebuilt_from_the_records(whole: Path, tmp_path: Path) -> None:
+    expected, broken = summary(whole), tmp_path / "broken.journal"
+    for content in damages(whole.read_bytes()):
+        broken.write_bytes(content)
+        open_(broken)
+        assert summary(broken) == expected
+        assert broken.with_suffix(".damaged").read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04garbage\n" * 3, b"\x00" * 100])
+def test_a_journal_without_a_sound_line_is_begun_anew(
+    content: bytes, whole: Path, tmp_path: Path
+) -> None:
+    journal = tmp_path / "garbage.journal"
+    journal.write_bytes(content)
+    open_(journal)
+    assert summary(journal) == summary(whole)
+
+
+# --- other storages -------------------------------------------------------------------------------
+
+
+def test_an_sqlite_url_holds_the_same_ledger(whole: Path, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    for rows in (ROWS[:9], ROWS):
+        open_(tmp_path / "unused.journal", rows, url)
+    assert not (tmp_path / "unused.journal").exists()
+    study = optuna.load_study(study_name="run", storage=url)
+    found = [
+        (t.number, t.user_attrs["trial"], t.state, t.value, t.intermediate_values, t.params,
+         t.user_attrs)
+        for t in study.get_trials()
+    ]  # fmt: skip
+    assert found == summary(whole)
+
+
+def test_a_storage_with_trials_of_another_run_is_refused(tmp_path: Path, journal: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    open_(journal, ROWS[:1], url)
+    with pytest.raises(RunError, match="trials of another run run: name another folder"):
+        open_(journal, [], url)
+
+
+@pytest.mark.parametrize("url", ["sqlite:////nowhere/at/all.db", "nosuchbase://host/x"])
+def test_a_storage_that_cannot_be_opened_is_an_error_of_ours(url: str, journal: Path) -> None:
+    with pytest.raises(RunError, match="storage"):
+        open_(journal, ROWS, url)

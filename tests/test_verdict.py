@@ -1,0 +1,358 @@
+"""The verdict: who meets, who wins against whom, and every form of its sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from handmade import GROUPS, SPACE, TASKS, Story, family, kind_of, plan_of
+from scipy import stats
+
+from metatune.confirm import confirmation
+from metatune.driver import Driver
+from metatune.errors import RunError
+from metatune.jobs import RungResult
+from metatune.records.rows import Concluded, Ended, Looked
+from metatune.statistics import Estimate
+from metatune.verdict import amount_of, conclude, entrants, trainings
+
+BY_GROUP = (0.08, 0.10, 0.12, 0.10, 0.09, 0.11, 0.10, 0.10)
+"""A difference that every group shows, with a mean of 0.1."""
+
+
+def searched(story: Story, **confirm: float) -> Driver:
+    """Search and confirmation are over; the driver stands before the verdict."""
+    driver = story.driver()
+    confirmation(driver, 1)
+    for trial in kind_of(story.rows, Looked)[0].trials:
+        name = driver.history.trials[trial].asked.name
+        story.score(trial, "confirm", confirm[name])
+    return story.driver()
+
+
+def after_trainings(story: Story, **test: float | Sequence[float]) -> Driver:
+    """The verdict's trainings are over, with these scores of each training."""
+    driver = story.driver()
+    trainings(driver, 1)
+    for trial in kind_of(story.rows, Looked)[1].trials:
+        name = driver.history.trials[trial].asked.name
+        for replica in range(1, driver.plan.space.space.verdict.seeds + 1):
+            if name in test:
+                story.score(trial, "test", test[name], replica=replica)
+    return story.driver()
+
+
+def simple(text: str = SPACE, **options: object) -> Story:
+    """A search with one proposal, ``new``; confirm puts it first."""
+    info = family(**options)  # type: ignore[arg-type]
+    story = Story(plan_of(text, info), groups=tuple(info.groups["test"]))
+    story.trial("protonet", 0.5, 0.5, 0.5)
+    if "presets: [r2d2]" in text:
+        story.trial("r2d2", 0.6, 0.6, 0.6)
+    if "[nearest_neighbour]" in text:
+        story.trial("nearest_neighbour", 0.3)
+    story.trial("new", 0.7, 0.7, 0.7)
+    return story
+
+
+CONFIRM = {"new": 0.7, "r2d2": 0.6, "protonet": 0.5, "nearest_neighbour": 0.3}
+ONE_SEED = SPACE.replace("seeds: 2", "seeds: 1")
+NO_RIVALS = SPACE.replace("presets: [r2d2], baselines: [nearest_neighbour]", "presets: []")
+
+
+def above(scores: float, by: Sequence[float] = BY_GROUP) -> list[float]:
+    """Scores that exceed ``scores`` in each group (of eight, in turns) by so much."""
+    return [scores + by[task % len(by)] for task in range(TASKS)]
+
+
+def verdict_of(text: str = SPACE, story: Story | None = None, **test: object) -> Concluded:
+    story = story or simple(text)
+    searched(story, **CONFIRM)
+    return conclude(after_trainings(story, **test), 1)  # type: ignore[arg-type]
+
+
+# --- who meets -----------------------------------------------------------------------------------
+
+
+def test_finalists_come_first_then_default_presets_and_baselines() -> None:
+    story = simple()
+    for number, score in enumerate((0.8, 0.9)):
+        story.trial(f"more{number}", score, score, score)
+    confirm = {**CONFIRM, "more0": 0.9, "more1": 0.4}
+    found = [t.asked.name for t in entrants(searched(story, **confirm), 1)]
+    assert found == ["more0", "new", "protonet", "r2d2", "nearest_neighbour"]
+
+
+def test_a_preset_that_did_not_complete_does_not_meet() -> None:
+    story = Story()
+    story.trial("protonet", 0.5, 0.5, 0.5)
+    story.trial("r2d2", state="diverged")
+    story.trial("nearest_neighbour", 0.3)
+    driver = searched(story, protonet=0.5, nearest_neighbour=0.3)
+    assert [t.asked.name for t in entrants(driver, 1)] == ["protonet", "nearest_neighbour"]
+
+
+@pytest.mark.parametrize("name", ["protonet", "r2d2"])
+def test_a_proposal_that_repeats_a_named_strategy_leaves_it_its_name(name: str) -> None:
+    story = simple()
+    same = next(e.strategy for e in story.plan.space.initial if e.name == name)
+    story.trial("again", 0.9, 0.9, 0.9, strategy=same)
+    driver = searched(story, **{**CONFIRM, "again": 0.9})
+    found = [t.asked.name for t in entrants(driver, 1)]
+    assert found[0] == name
+    assert sorted(found) == ["nearest_neighbour", "new", "protonet", "r2d2"]
+    final = conclude(after_trainings(story, **{n: 0.5 for n in CONFIRM}), 1)
+    assert driver.history.trials[final.winner].asked.name == name
+    assert driver.history.trials[final.rival].asked.name == "r2d2"
+
+
+def test_every_entrant_is_trained_anew_once_a_seed_without_reports_on_the_way() -> None:
+    story = simple()
+    driver = searched(story, **CONFIRM)
+    queue = trainings(driver, 1)
+    jobs = []
+    while (job := queue.next_job()) is not None:
+        jobs.append(job)
+    names = [driver.history.trials[job.trial].asked.name for job in jobs]
+    assert names == ["new", "r2d2", "protonet", "nearest_neighbour"] * 2
+    assert [job.replica for job in jobs] == [1] * 4 + [2] * 4
+    assert all(job.train and job.split == "test" and job.tasks == 16 for job in jobs)
+    assert [job.recorded for job in jobs[:4]] == [2, 2, 2, 0]
+    assert len({job.folder for job in jobs}) == 8
+    assert not {job.folder for job in jobs} & {str(driver.folder.trial(j.trial)) for j in jobs}
+
+
+def test_test_is_opened_once_and_gone_on_with_where_it_was_left() -> None:
+    story = simple()
+    searched(story, **CONFIRM)
+    queue = trainings(story.driver(), 1)
+    first, second = queue.next_job(), queue.next_job()
+    assert first is not None
+    assert second is not None
+    story.score(first.trial, "test", 0.5, replica=1)
+    queue.on_lost(second, "the worker was lost")
+    story.trial("late", 0.9, 0.9, 0.9)  # changes nothing: the look is taken
+    rest = trainings(story.driver(), 1)
+    left = []
+    while (job := rest.next_job()) is not None:
+        left.append((job.trial, job.replica))
+    assert len([look for look in kind_of(story.rows, Looked) if look.split == "test"]) == 1
+    assert len(left) == 6
+    assert (first.trial, 1) not in left
+    assert (second.trial, 1) not in left
+
+
+def test_a_training_that_diverges_is_recorded_as_that_replicas_end_and_not_the_trials() -> None:
+    story = simple()
+    driver = searched(story, **CONFIRM)
+    queue = trainings(driver, 1)
+    job = queue.next_job()
+    assert job is not None
+    lost = RungResult(3, "diverged", "at step 5", 0, 0.0, 0.0, None, (), (), (), False)
+    assert queue.on_result(job, lost) is False
+    row = story.rows[-1]
+    assert isinstance(row, Ended)
+    assert (row.trial, row.state, row.replica, row.reason) == (
+        job.trial, "diverged", 1, "at step 5",
+    )  # fmt: skip
+    ended = driver.history.trials[job.trial].ended
+    assert ended is not None
+    assert ended.state == "completed"
+
+
+# --- winner and rival ----------------------------------------------------------------------------
+
+
+def test_the_winner_is_who_confirm_put_first_whatever_test_says() -> None:
+    final = verdict_of(protonet=0.9, r2d2=0.9, nearest_neighbour=0.9, new=0.1)
+    assert final.winner == "r1-0003"
+
+
+def test_the_rival_is_the_preset_or_baseline_that_select_put_first_whatever_test_says() -> None:
+    final = verdict_of(protonet=0.5, r2d2=0.1, nearest_neighbour=0.9, new=0.5)
+    assert final.rival == "r1-0001"
+
+
+def test_a_baseline_is_the_rival_where_select_put_it_first() -> None:
+    story = Story()
+    story.trial("protonet", 0.5, 0.5, 0.5)
+    story.trial("r2d2", 0.4, 0.4, 0.4)
+    story.trial("nearest_neighbour", 0.6)
+    story.trial("new", 0.7, 0.7, 0.7)
+    final = verdict_of(story=story, **dict.fromkeys(CONFIRM, 0.5))
+    assert final.rival == "r1-0002"
+
+
+def test_who_lost_every_training_cannot_win_and_the_next_does() -> None:
+    final = verdict_of(protonet=0.5, r2d2=0.5, nearest_neighbour=0.5)
+    assert final.winner == "r1-0001"  # r2d2, second on confirm
+
+
+def test_a_rival_that_lost_every_training_is_replaced_by_the_next() -> None:
+    final = verdict_of(protonet=0.5, new=0.5, nearest_neighbour=0.5)
+    assert final.rival == "r1-0002"
+
+
+def test_without_the_default_there_is_no_verdict() -> None:
+    with pytest.raises(RunError, match="default strategy protonet could not be trained anew"):
+        verdict_of(r2d2=0.5, new=0.5, nearest_neighbour=0.5)
+
+
+# --- the sentence --------------------------------------------------------------------------------
+
+
+def t_interval(values: Sequence[float], extra: float = 0.0) -> tuple[float, float]:
+    units = np.asarray(values)
+    reach = stats.t.ppf(0.975, len(units) - 1) * np.sqrt(units.var(ddof=1) / len(units) + extra)
+    return float(units.mean() - reach), float(units.mean() + reach)
+
+
+def test_a_better_winner_beats_its_rival_and_the_default_by_so_many_points() -> None:
+    final = verdict_of(new=above(0.6), r2d2=0.6, protonet=0.5, nearest_neighbour=0.3)
+    low, high = t_interval([100 * x for x in BY_GROUP])
+    assert final.claim == "new groups"
+    assert final.sentence == (
+        f"new beats the best preset or baseline, r2d2, by +10 points [{low:+.3g}, {high:+.3g}] "
+        f"(p = {2 / 2**8:.2g}). "
+        f"new beats the default, protonet, by +20 points [{low + 10:+.3g}, {high + 10:+.3g}] "
+        f"(p = {2 / 2**8:.2g}). "
+        "Claim: new groups (8 unseen groups, 16 tasks, 2 trainings each)"
+    )
+
+
+def test_a_difference_that_some_groups_contradict_is_not_shown() -> None:
+    by = (0.3, -0.2, 0.25, -0.15, 0.3, -0.1, 0.2, -0.2)
+    final = verdict_of(new=above(0.6, by), r2d2=0.6, protonet=0.6, nearest_neighbour=0.3)
+    low, high = t_interval([100 * x for x in by])
+    assert low < 0 < high
+    amount = f"difference +5 points [{low:+.3g}, {high:+.3g}]"
+    assert final.sentence.startswith(
+        f"new is not shown to beat the best preset or baseline, r2d2: {amount}. "
+        f"new is not shown to beat the default, protonet: {amount}. "
+    )
+
+
+def test_a_worse_winner_is_told_as_worse() -> None:
+    rivals = above(0.6)
+    final = verdict_of(new=0.6, r2d2=rivals, protonet=rivals, nearest_neighbour=0.3)
+    low, high = t_interval([-100 * x for x in BY_GROUP])
+    amount = f"-10 points [{low:+.3g}, {high:+.3g}]"
+    assert final.sentence.startswith(
+        f"Nothing beats the best preset or baseline: new is worse than r2d2, by {amount}. "
+        f"Nothing beats the default: new is worse than protonet, by {amount}. "
+    )
+
+
+def test_few_groups_that_agree_cannot_reach_significance_by_luck() -> None:
+    """With two of eight groups against it, the interval may exclude zero: the p value decides."""
+    by = (0.01,) * 5 + (0.0, 0.0, 0.012)
+    final = verdict_of(new=above(0.6, by), r2d2=0.6, protonet=0.5, nearest_neighbour=0.3)
+    # 6 groups above zero, 2 at zero: of 2^8 flips 8 reach the mean.
+    assert t_interval(by)[0] > 0
+    assert "(p = 0.031)" in final.sentence
+    by = (0.01,) * 4 + (0.0,) * 3 + (0.012,)
+    final = verdict_of(new=above(0.6, by), r2d2=0.6, protonet=0.5, nearest_neighbour=0.3)
+    assert t_interval(by)[0] > 0
+    assert final.sentence.startswith("new is not shown to beat the best preset or baseline, r2d2")
+
+
+def test_where_a_preset_comes_first_nothing_beats_it() -> None:
+    story = simple()
+    searched(story, **{**CONFIRM, "r2d2": 0.9})
+    test = {"new": 0.5, "r2d2": above(0.5), "protonet": 0.5, "nearest_neighbour": 0.5}
+    final = conclude(after_trainings(story, **test), 1)  # type: ignore[arg-type]
+    assert final.winner == final.rival == "r1-0001"
+    assert final.sentence.startswith(
+        "Nothing beats the best preset or baseline, r2d2: it came first itself. "
+        "r2d2 beats the default, protonet, by +10 points "
+    )
+
+
+def test_where_the_default_comes_first_nothing_beats_it() -> None:
+    story = simple()
+    searched(story, **{**CONFIRM, "protonet": 0.9})
+    test = {"new": 0.5, "r2d2": 0.5, "protonet": above(0.5), "nearest_neighbour": 0.5}
+    final = conclude(after_trainings(story, **test), 1)  # type: ignore[arg-type]
+    assert final.winner == "r1-0000"
+    assert "Nothing beats the default. Claim: " in final.sentence
+    assert final.sentence.startswith("protonet beats the best preset or baseline, r2d2, by +10")
+
+
+def test_without_presets_and_baselines_the_rival_is_the_default_and_is_called_so() -> None:
+    final = verdict_of(NO_RIVALS, new=above(0.5), protonet=0.5)
+    assert final.rival == "r1-0000"
+    assert final.sentence.startswith("new beats the default, protonet, by +10 points ")
+    assert "preset" not in final.sentence
+    assert final.sentence.count("the default") == 1
+
+
+def test_a_default_that_wins_without_presets_is_named_once() -> None:
+    story = simple(NO_RIVALS)
+    searched(story, new=0.4, protonet=0.9)
+    final = conclude(after_trainings(story, new=0.5, protonet=0.5), 1)
+    assert final.sentence.startswith(
+        "Nothing beats the default, protonet: it came first itself. Claim: "
+    )
+
+
+def test_a_default_that_is_a_preset_too_is_the_rival_it_was_chosen_as() -> None:
+    text = SPACE.replace("presets: [r2d2]", "presets: [protonet]")
+    story = simple(text)
+    searched(story, new=0.4, protonet=0.9, nearest_neighbour=0.1)
+    final = conclude(after_trainings(story, new=0.5, protonet=0.5, nearest_neighbour=0.5), 1)
+    assert final.sentence.startswith(
+        "Nothing beats the best preset or baseline, protonet: it came first itself. "
+        "Nothing beats the default. "
+    )
+
+
+def test_with_fewer_than_six_groups_the_claim_is_about_tasks_and_says_why() -> None:
+    story = simple(ONE_SEED, groups=GROUPS[:4])
+    final = verdict_of(story=story, new=above(0.6), r2d2=0.6, protonet=0.5, nearest_neighbour=0.3)
+    assert final.claim == "new tasks"
+    assert final.sentence.endswith(
+        "Too few groups for a claim about new groups (G = 4: script-a, script-b, script-c, "
+        "script-d). Claim: new tasks of these groups (16 tasks, 1 training each)"
+    )
+    low, high = t_interval([100 * BY_GROUP[task % 8] for task in range(TASKS)])
+    assert f"by +10 points [{low:+.3g}, {high:+.3g}]" in final.sentence
+
+
+def test_where_groups_mean_nothing_they_are_not_spoken_of() -> None:
+    story = simple(groups=("all",), grouped=False)
+    final = verdict_of(story=story, **dict.fromkeys(CONFIRM, 0.5))
+    assert final.sentence.endswith(". Claim: new tasks (16 tasks, 2 trainings each)")
+
+
+@pytest.mark.parametrize(("text", "words"), [(SPACE, "2 trainings each"), (ONE_SEED, "1 training")])
+def test_it_says_how_often_each_was_trained(text: str, words: str) -> None:
+    assert words in verdict_of(text, **dict.fromkeys(CONFIRM, 0.5)).sentence
+
+
+def test_trainings_that_differ_widen_the_interval() -> None:
+    story = simple()
+    searched(story, **CONFIRM)
+    driver = story.driver()
+    trainings(driver, 1)
+    level = {"new": 0.6, "r2d2": 0.6, "protonet": 0.5, "nearest_neighbour": 0.3}
+    for trial in kind_of(story.rows, Looked)[1].trials:
+        name = driver.history.trials[trial].asked.name
+        for replica, luck in ((1, 0.02), (2, -0.02)):
+            scores = above(level[name] + luck) if name == "new" else level[name] + luck
+            story.score(trial, "test", scores, replica=replica)
+    final = conclude(story.driver(), 1)
+    seeds = 2 * np.var([2.0, -2.0], ddof=1) / 2  # of both, each over two trainings
+    low, high = t_interval([100 * x for x in BY_GROUP], extra=seeds)
+    assert f"r2d2, by +10 points [{low:+.3g}, {high:+.3g}]" in final.sentence
+    assert (low, high) != pytest.approx(t_interval([100 * x for x in BY_GROUP]))
+
+
+def test_a_squared_error_has_no_points_and_one_unit_has_no_interval() -> None:
+    from metatune.tasks.sinusoid import SinusoidFamily
+
+    waves = SinusoidFamily.info
+    assert amount_of(Estimate(0.1234, -0.5, 0.75, 8), waves) == "+0.123 [-0.5, +0.75]"
+    assert amount_of(Estimate(0.1, 0.05, 0.15, 8), family()) == "+10 points [+5, +15]"
+    alone = Estimate(0.1, -np.inf, np.inf, 1)
+    assert amount_of(alone, family()) == "+10 points (one unit only, no interval)"
