@@ -40,11 +40,18 @@ def leaderboard(run: Run) -> pd.DataFrame:
     rows = []
     for trial, known in run.trials.iterrows():
         rungs = scores.get(trial, {})
-        row = {"trial": trial, **known[["name", "structure", "origin", "state", "seconds"]].to_dict()}
+        row = {
+            "trial": trial,
+            **known[["name", "structure", "origin", "state", "seconds"]].to_dict(),
+        }
         if rungs:
             rung = max(rungs)
             own = rungs[rung]
-            row |= {"rung": rung, "tasks": len(own), "transductive": bool(own["transductive"].any())}
+            row |= {
+                "rung": rung,
+                "tasks": len(own),
+                "transductive": bool(own["transductive"].any()),
+            }
             row |= {"resource": known["resource"]}
             row |= _named("score", "", _estimate(own["score"], own["group"]))
             done = known["state"] == "completed"

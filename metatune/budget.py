@@ -9,15 +9,14 @@ MARGIN = 1.15  # estimates are from few trials: set a little more aside
 
 
 def verdict_seconds(
-    history: History, entrants: int, workers: int, seeds: int, tasks_ratio: float
+    history: History, trainings: int, workers: int, tasks_ratio: float
 ) -> float:
     """Wall clock that the confirmation and the verdict will take, from what trials took.
 
     Args:
         history: what was measured so far.
-        entrants: strategies that will be trained anew.
+        trainings: how many are to be made.
         workers: trainings at a time.
-        seeds: trainings of each entrant.
         tasks_ratio: tasks scored on ``confirm`` and ``test``, over those of ``select``.
 
     Returns:
@@ -30,7 +29,7 @@ def verdict_seconds(
     costs = [_anew(t, tasks_ratio) for t in full if t.rungs[-1] == last]
     # Finalists may be as slow as the slowest so far.
     each = (sum(costs) / len(costs) + max(costs)) / 2
-    waves = -(-entrants * seeds // workers)  # rounded up
+    waves = -(-trainings // workers)  # rounded up
     return MARGIN * each * waves
 
 

@@ -33,12 +33,12 @@ errors = Console(stderr=True, markup=False)
 
 SpaceFile = Annotated[Path, typer.Argument(metavar="SPACE.yaml", help="The space file.")]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
-Workers = Annotated[
-    int | None, typer.Option(min=1, help="Trials at a time. Default: one a CPU.")
-]
+Workers = Annotated[int | None, typer.Option(min=1, help="Trials at a time. Default: one a CPU.")]
 Address = Annotated[
     str | None,
-    typer.Option(help="A running Ray cluster, such as 'auto' or host:6379. Default: start Ray here."),
+    typer.Option(
+        help="A running Ray cluster, such as 'auto' or host:6379. Default: start Ray here."
+    ),
 ]
 Storage = Annotated[
     str | None,
@@ -87,9 +87,7 @@ def resume(
     from metatune import session
 
     with _kept(path):
-        session.resume(
-            path, workers=workers, address=address, storage=storage, console=console
-        )
+        session.resume(path, workers=workers, address=address, storage=storage, console=console)
     _show_results(path)
 
 
@@ -205,7 +203,7 @@ def _show_results(path: Path) -> None:
     console.print("Next:", highlight=False)
     console.print(
         f"  metatune leaderboard {path}\n"
-        f'  python -c \'import metatune; print(metatune.read_run("{path}").trials)\'',
+        f"  python -c 'import metatune; print(metatune.read_run(\"{path}\").trials)'",
         soft_wrap=True,
         highlight=False,
     )
@@ -224,8 +222,8 @@ def _groups_table(info: FamilyInfo) -> Table:
 
 def _plan_table(plan: Plan) -> Table:
     table = Table("what", "value", title="Run")
-    minutes = "no limit" if plan.minutes is None else f"{plan.minutes:g} min"
-    table.add_row("trials", f"{plan.trials}, within {minutes}")
+    time = "no limit of time" if plan.minutes is None else f"within {plan.minutes:g} min"
+    table.add_row("trials", f"{plan.trials}, {time}")
     table.add_row("rungs", ", ".join(f"{rung:,}" for rung in plan.rungs) + " forward-equivalents")
     episode = plan.space.space.episode
     table.add_row("tasks", f"{episode.way}-way {episode.shot}-shot, {episode.query} query")

@@ -1,4 +1,4 @@
-"""Adjust, first half: the leaders meet again on ``confirm`` tasks, which none of them was chosen on.
+"""Adjust, first half: the leaders meet again on ``confirm`` tasks, on which none was chosen.
 
 Nothing is trained here: the learners of the search are scored as they are. A look at ``confirm``
 is recorded before it is taken, since a look is spent whatever comes of it.

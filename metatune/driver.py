@@ -128,18 +128,29 @@ class Driver:
 
     def set_aside(self) -> float:
         """Seconds that the confirmation and the verdict will need, by what trials have taken."""
-        space = self.plan.space.space
-        known = len(self.plan.space.protected) + space.verdict.finalists
         ratio = (self.plan.tasks("confirm") + self.plan.tasks("test")) / self.plan.tasks("select")
-        return verdict_seconds(self.history, known, self.workers, space.verdict.seeds, ratio)
+        return verdict_seconds(self.history, self.trainings_left(), self.workers, ratio)
+
+    def trainings_left(self) -> int:
+        """Trainings that the verdict still needs; an upper bound until ``test`` is opened."""
+        verdict = self.plan.space.space.verdict
+        looks = [look for look in self.history.looks if look.split == "test"]
+        if not looks:
+            return (len(self.plan.space.protected) + verdict.finalists) * verdict.seeds
+        entrants = [self.history.trials[name] for name in looks[0].trials]
+        done = sum(
+            trial.on("test", replica) is not None or replica in trial.replicas
+            for trial in entrants
+            for replica in range(1, verdict.seeds + 1)
+        )
+        return len(entrants) * verdict.seeds - done
 
     def _touched(self, rows: list[Row]) -> list[Trial]:
         """Trials whose entry in the ledger may have changed."""
         touched = {
             row.trial
             for row in rows
-            if isinstance(row, Asked)
-            or (isinstance(row, Scored | Ended) and row.replica == 0)
+            if isinstance(row, Asked) or (isinstance(row, Scored | Ended) and row.replica == 0)
         }
         trials = self.history.trials
         default = self.history.default

@@ -23,7 +23,7 @@ class RunError(MetatuneError, RuntimeError):
     """A run folder, its driver or its cluster is not in a state to go on."""
 
 
-class Diverged(MetatuneError, ArithmeticError):
+class Diverged(MetatuneError, ArithmeticError):  # noqa: N818 - a result, not an error
     """Training or scoring left the finite numbers; a result, not a crash.
 
     Args:

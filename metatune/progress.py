@@ -122,9 +122,7 @@ class Progress:
         clock = "" if left is None else f", about {show_seconds(left)} left"
         reason = row.reason.strip().splitlines()[-1] if row.reason.strip() else ""
         detail = f" ({reason})" if reason else ""
-        return (
-            f"[{ended}/{self._planned}] {trial.asked.name} {row.state}{score}{detail}{clock}"
-        )
+        return f"[{ended}/{self._planned}] {trial.asked.name} {row.state}{score}{detail}{clock}"
 
     def _picture(self, history: History) -> Group:
         trials = history.trials.values()

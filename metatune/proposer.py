@@ -164,12 +164,10 @@ def _observed(observation: Observation, regions: Mapping[str, BaseDistribution])
     final = values[max(values)]
     complete = observation.state == "completed"
     state = TrialState.COMPLETE if complete else TrialState.PRUNED
-    return optuna.trial.create_trial(
-        state=state, value=final, intermediate_values=values, **common
-    )
+    return optuna.trial.create_trial(state=state, value=final, intermediate_values=values, **common)
 
 
-# --- the ledger -------------------------------------------------------------------------------------
+# --- the ledger ---------------------------------------------------------------------------------
 
 _STATES = {
     "completed": TrialState.COMPLETE,
@@ -248,7 +246,9 @@ class Ledger:
         self._known[trial.id] = self._study.tell(live.number, value, state=state)
 
 
-def open_ledger(journal: Path, storage: str | None, name: str, history: History, tree: KnobTree) -> Ledger:
+def open_ledger(
+    journal: Path, storage: str | None, name: str, history: History, tree: KnobTree
+) -> Ledger:
     """Open the stored study of a run and bring it up to the records.
 
     Call it with the run locked: a lock that a killed driver left on the journal is removed, and

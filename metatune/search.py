@@ -74,11 +74,8 @@ class Search:
         named = driver.plan.space.initial
         if number < len(named):
             entry = named[number]
-            name, origin, strategy = entry.name, entry.origin, entry.strategy
-        else:
-            strategy = self._propose(number)
-            name, origin = f"proposed-{number}", "proposed"
-        return self._enter(number, name, origin, strategy)
+            return self._enter(number, entry.name, entry.origin, entry.strategy)
+        return self._enter(number, f"proposed-{number}", "proposed", self._propose(number))
 
     def _enter(self, number: int, name: str, origin: Origin, strategy: Strategy) -> Trial:
         plain = strategy.model_dump(mode="json")

@@ -98,7 +98,7 @@ def run(
     """
     check_address(address)
     folder, plan = create(space_file, out=out, trials=trials, seed=seed, storage=storage)
-    return drive(folder, plan, storage, _on_ray(address, workers, folder), console)
+    return drive(folder, plan, storage, on_ray(address, workers, folder), console)
 
 
 def create(
@@ -135,7 +135,7 @@ def resume(
     """
     check_address(address)
     folder, plan, where = reopen(path, storage=storage)
-    return drive(folder, plan, where, _on_ray(address, workers, folder), console)
+    return drive(folder, plan, where, on_ray(address, workers, folder), console)
 
 
 def reopen(path: str | Path, *, storage: str | None = None) -> tuple[RunFolder, Plan, str | None]:
@@ -201,7 +201,7 @@ def drive(
 
 
 @contextmanager
-def _on_ray(address: str | None, workers: int | None, folder: RunFolder) -> Iterator[Runner]:
+def on_ray(address: str | None, workers: int | None, folder: RunFolder) -> Iterator[Runner]:
     """Ray Tune, on a running cluster or on this machine; Ray is imported when this is entered."""
     prepare_ray(address)
     from metatune.runner.cluster import connected

@@ -40,9 +40,7 @@ def claim_for(groups: Sequence[str]) -> Claim:
     return "new groups" if len(set(groups)) >= MIN_GROUPS else "new tasks"
 
 
-def unit_means(
-    values: Sequence[float], groups: Sequence[str], claim: Claim
-) -> NDArray[np.float64]:
+def unit_means(values: Sequence[float], groups: Sequence[str], claim: Claim) -> NDArray[np.float64]:
     """One number a unit: the mean of each group in the order of their names, or the values."""
     array = np.asarray(values, dtype=np.float64)
     if claim == "new tasks":

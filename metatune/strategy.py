@@ -165,13 +165,11 @@ class Diet(Part):
 
     def episode(self, test: Episode) -> Episode:
         """The training episode for tasks judged as ``test``."""
-        return Episode(
-            self.way or test.way, self.shot or test.shot, self.query or test.query
-        )
+        return Episode(self.way or test.way, self.shot or test.shot, self.query or test.query)
 
 
 class Strategy(Part):
-    """A complete way of learning. ``start`` is ``none`` or the hash of the weights it starts from."""
+    """A complete way of learning; ``start`` is ``none`` or the hash of weights to start from."""
 
     backbone: Backbone
     head: Head
@@ -214,7 +212,9 @@ class Strategy(Part):
         shape = info.input_shape
         if isinstance(self.backbone, Conv4):
             if len(shape) != 3:
-                found.append(f"backbone conv4 needs images, {info.name} has inputs of shape {shape}")
+                found.append(
+                    f"backbone conv4 needs images, {info.name} has inputs of shape {shape}"
+                )
             elif min(shape[1:]) < 2**self.backbone.depth:
                 found.append(
                     f"backbone.depth {self.backbone.depth} halves images of {shape[1]}x{shape[2]} "

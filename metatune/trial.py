@@ -80,9 +80,7 @@ def _seed(job: TrialJob) -> int:
     return derive_seed(job.run_seed, "trial", job.round, job.trial, job.replica)
 
 
-def _train_rung(
-    job: TrialJob, learner: Learner, family: TaskFamily, trained: _Trained
-) -> _Trained:
+def _train_rung(job: TrialJob, learner: Learner, family: TaskFamily, trained: _Trained) -> _Trained:
     """Train to the next rung."""
     strategy, rung = learner.strategy, trained.rung + 1
     if not strategy.trains:

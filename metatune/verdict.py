@@ -128,9 +128,7 @@ def gain(a: Entrant, b: Entrant, sign: int, claim: Claim) -> tuple[Estimate, flo
     values = [sign * (x - y) for x, y in zip(a.scores, b.scores, strict=True)]
     # Trainings differ by their seeds too: with several, that adds to the variance of the mean.
     extra = sum(
-        float(np.var(e.replicas, ddof=1)) / len(e.replicas)
-        for e in (a, b)
-        if len(e.replicas) > 1
+        float(np.var(e.replicas, ddof=1)) / len(e.replicas) for e in (a, b) if len(e.replicas) > 1
     )
     return (
         estimate(values, a.groups, claim, extra_variance=extra),

@@ -8,9 +8,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 import optuna
+from rich.console import Console
 
 from metatune import session
 from metatune.jobs import (

@@ -26,7 +26,7 @@ def history(*trials: list[Row]) -> History:
 
 
 def seconds(of: History, entrants: int = 1, workers: int = 1, seeds: int = 1) -> float:
-    return verdict_seconds(of, entrants, workers, seeds, tasks_ratio=5.0)
+    return verdict_seconds(of, entrants * seeds, workers, tasks_ratio=5.0)
 
 
 def test_nothing_is_set_aside_before_a_trial_has_come_to_its_end() -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import metatune
 import numpy as np
 import pytest
-from handmade import Story, kind_of, plan_of, prototypes
 from handmade import SPACE as BY_HAND
+from handmade import Story, kind_of, plan_of, prototypes
 from inline_runner import SPACE, inline_run, study_of
 
+import metatune
 from metatune.errors import RunError
 from metatune.jobs import RungResult, TrialJob
 from metatune.records.rows import Asked, Ended, Scored
@@ -131,7 +131,9 @@ def test_a_lost_worker_fails_its_trial_with_the_reason() -> None:
     assert (end.trial, end.state, end.reason) == (job.trial, "failed", "the worker was lost: OOM")
 
 
-FINITE = SPACE.partition("strategy:")[0].replace("trials: 9", "trials: 13") + """\
+FINITE = (
+    SPACE.partition("strategy:")[0].replace("trials: 9", "trials: 13")
+    + """\
 strategy:
   head: {kind: linear, start: learned}
   inner: {kind: sgd, scope: all, steps: {choice: [1, 2, 3]}, lr: 0.01}
@@ -139,6 +141,7 @@ strategy:
   outer: {kind: adam, schedule: constant, lr: 1.0e-3, tasks_per_batch: 25}
 verdict: {seeds: 1, finalists: 2, presets: [maml], baselines: []}
 """
+)
 """Six strategies, of which the default and the preset are two."""
 
 

@@ -53,7 +53,9 @@ def test_run_json_says_what_a_resume_needs_and_a_reader_wants(
     assert about.pop("versions") == {
         "metatune": metatune.__version__,
         "python": platform.python_version(),
-        **{name: version(name) for name in ("ray", "torch", "optuna", "numpy", "pandas", "pyarrow")},
+        **{
+            name: version(name) for name in ("ray", "torch", "optuna", "numpy", "pandas", "pyarrow")
+        },
     }
     assert about == {
         "run": "run",
@@ -235,9 +237,7 @@ def test_a_lost_journal_is_made_again_from_the_records(finished: Path, tmp_path:
     inline_resume(copy)
     trials = metatune.read_run(copy).trials
     backend = optuna.storages.journal.JournalFileBackend(str(journal))
-    study = optuna.load_study(
-        study_name=copy.name, storage=optuna.storages.JournalStorage(backend)
-    )
+    study = optuna.load_study(study_name=copy.name, storage=optuna.storages.JournalStorage(backend))
     assert [t.user_attrs["state"] for t in study.trials] == trials["state"].to_list()
 
 

@@ -6,13 +6,13 @@ import io
 import json
 from pathlib import Path
 
-import metatune
 import pytest
 from handmade import Story
 from inline_runner import rows_of
 from rich.console import Console
 from rich.table import Table
 
+import metatune
 from metatune import tables
 from metatune.analysis import leaderboard, verdict_table
 from metatune.records import parquet
@@ -49,9 +49,7 @@ def decided(transductive: bool = False) -> Story:
         for name, score in names.items():
             marked = transductive and name == "new"
             shift = 0.01 if replica == 2 else 0.0
-            story.score(
-                trials[name], "test", score + shift, replica=replica, transductive=marked
-            )
+            story.score(trials[name], "test", score + shift, replica=replica, transductive=marked)
     story.rows.append(Concluded(trials["new"], trials["r2d2"], "new groups", "new beats all"))
     return story
 
@@ -132,7 +130,7 @@ def test_the_title_names_claim_metric_and_trainings(run: Run) -> None:
 
 def test_no_table_shows_a_missing_number(finished: Path) -> None:
     rows, info = rows_of(finished), metatune.read_run(finished).info
-    for kept in (*range(0, len(rows), 4), len(rows)):
+    for kept in (*range(0, len(rows), 9), len(rows)):
         run = Run(finished, info, parquet.tables(rows[:kept]))
         shown = text_of(tables.select_table(run, 20))
         if not run.verdicts.empty:

@@ -102,7 +102,7 @@ def test_a_proposal_that_repeats_a_named_strategy_leaves_it_its_name(name: str) 
     found = [t.asked.name for t in entrants(driver, 1)]
     assert found[0] == name
     assert sorted(found) == ["nearest_neighbour", "new", "protonet", "r2d2"]
-    final = conclude(after_trainings(story, **{n: 0.5 for n in CONFIRM}), 1)
+    final = conclude(after_trainings(story, **dict.fromkeys(CONFIRM, 0.5)), 1)
     assert driver.history.trials[final.winner].asked.name == name
     assert driver.history.trials[final.rival].asked.name == "r2d2"
 

@@ -172,7 +172,8 @@ class Learner:
         x = torch.cat([batch.support_x, batch.query_x], 1).flatten(0, 1).unsqueeze(0)
         features = self.backbone(body, x, x.shape[1])
         if self._trains_classifier:
-            assert batch.support_class is not None and batch.query_class is not None
+            assert batch.support_class is not None
+            assert batch.query_class is not None
             y = torch.cat([batch.support_class, batch.query_class], 1).flatten()
             logits = linear(features, params["joint.weight"], params["joint.bias"])
             return F.cross_entropy(logits[0], y)

@@ -84,9 +84,7 @@ def _look_at_nodes(nodes: list[dict[str, Any]], folder: Path) -> None:
             if not node.get("Resources", {}).get("CPU"):
                 continue  # a head without work
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            look = ray.remote(_versions_and_marker).options(
-                scheduling_strategy=there, num_cpus=0
-            )
+            look = ray.remote(_versions_and_marker).options(scheduling_strategy=there, num_cpus=0)
             versions, seen = ray.get(look.remote(str(marker)))
             name = node["NodeManagerAddress"]
             if tuple(versions) != ours:

@@ -129,7 +129,7 @@ class TuneRunner:
             ),
         )
 
-    def ask(self, carrier: str) -> dict[str, Any] | None | str:
+    def ask(self, carrier: str) -> dict[str, Any] | str | None:
         """A job's configuration; None if there is none now; FINISHED once closed."""
         with self._changed:
             job = self._next_job()

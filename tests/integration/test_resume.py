@@ -50,7 +50,9 @@ def test_killed_at_a_random_instant_and_resumed_it_ends_with_the_same_records(
 ) -> None:
     expected = repeatable(undisturbed)
     # A new instant each time the suite runs; shown when the test fails.
-    low, high = (2, len(expected) - 14) if part == "search" else (len(expected) - 13, len(expected) - 3)
+    low, high = (
+        (2, len(expected) - 14) if part == "search" else (len(expected) - 13, len(expected) - 3)
+    )
     row, delay = random.randint(low, high), random.random() * 0.3
     print(f"killed {delay:.3f} s after row {row} of {len(expected)}")
     path = tmp_path / "killed"

@@ -180,9 +180,7 @@ def test_the_same_seed_with_one_worker_gives_the_same_run_twice(
 
 def study_of(path: Path) -> optuna.Study:
     backend = optuna.storages.journal.JournalFileBackend(str(path / "study.log"))
-    return optuna.load_study(
-        study_name=path.name, storage=optuna.storages.JournalStorage(backend)
-    )
+    return optuna.load_study(study_name=path.name, storage=optuna.storages.JournalStorage(backend))
 
 
 def repeatable(path: Path) -> list[Row]:

@@ -128,7 +128,7 @@ def test_ridge_is_the_closed_form_whichever_way_it_is_solved(
         np.testing.assert_allclose(found[t], query @ primal, rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize(("examples", "features"), [(3, 20), (20, 3), (4, 3)])
+@pytest.mark.parametrize(("examples", "features"), [(3, 20), (20, 3), (4, 3), (3, 3)])
 def test_ridge_solves_in_the_smaller_of_examples_and_features(
     examples: int, features: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
