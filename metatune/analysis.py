@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,12 +12,12 @@ from metatune.records.reading import Run
 from metatune.statistics import Estimate, claim_for, estimate
 
 SELECT_COLUMNS = (
-    "name", "structure", "origin", "state", "rung", "tasks", "score", "low", "high", "gain", "gain_low",
-    "gain_high", "resource", "seconds", "transductive",
+    "name", "structure", "origin", "state", "rung", "tasks", "score", "low", "high", "gain",
+    "gain_low", "gain_high", "resource", "seconds", "transductive",
 )  # fmt: skip
 TEST_COLUMNS = (
-    "name", "structure", "origin", "trainings", "tasks", "groups", "score", "low", "high", "gain", "gain_low",
-    "gain_high", "over_rival", "over_rival_low", "over_rival_high", "train_seconds",
+    "name", "structure", "origin", "trainings", "tasks", "groups", "score", "low", "high", "gain",
+    "gain_low", "gain_high", "over_rival", "over_rival_low", "over_rival_high", "train_seconds",
     "adapt_seconds", "transductive",
 )  # fmt: skip
 
@@ -36,25 +37,17 @@ def leaderboard(run: Run) -> pd.DataFrame:
     """
     sign = run.info["family"]["sign"]
     scores = _by_trial_and_rung(run.scores.query("split == 'select' and replica == 0"))
-    default = next(iter(run.trials.index[run.trials["origin"] == "default"]), None)
+    default = _default(run)
     rows = []
     for trial, known in run.trials.iterrows():
-        rungs = scores.get(trial, {})
-        row = {
-            "trial": trial,
-            **known[["name", "structure", "origin", "state", "seconds"]].to_dict(),
-        }
-        if rungs:
-            rung = max(rungs)
+        columns = ["name", "structure", "origin", "state", "seconds"]
+        row: dict[str, Any] = {"trial": trial} | {name: known[name] for name in columns}
+        if rungs := scores.get(str(trial)):
+            rung, done = max(rungs), known["state"] == "completed"
             own = rungs[rung]
-            row |= {
-                "rung": rung,
-                "tasks": len(own),
-                "transductive": bool(own["transductive"].any()),
-            }
-            row |= {"resource": known["resource"]}
+            row["rung"], row["tasks"], row["resource"] = rung, len(own), known["resource"]
+            row["transductive"] = bool(own["transductive"].any())
             row |= _named("score", "", _estimate(own["score"], own["group"]))
-            done = known["state"] == "completed"
             reference = _reference(scores.get(default, {}), rung, run, default, done)
             if reference is not None:
                 row |= _named("gain", "gain_", _paired(own, reference, sign))
@@ -81,34 +74,43 @@ def verdict_table(run: Run) -> pd.DataFrame:
     final = run.verdicts.iloc[-1]
     test = run.scores.query("split == 'test' and replica > 0")
     curves = run.curves.query("split == 'test' and replica > 0")
-    default = run.trials.index[run.trials["origin"] == "default"][0]
+    default = _default(run)
     entrants = {str(trial): _over_trainings(own) for trial, own in test.groupby("trial")}
     rows = []
     for trial, own in entrants.items():
         known, costs = run.trials.loc[trial], curves[curves["trial"] == trial]
-        row = {"trial": trial, **known[["name", "structure", "origin"]].to_dict()}
-        row |= {"trainings": len(costs), "tasks": len(own), "groups": own["group"].nunique()}
-        row |= {"train_seconds": costs["train_seconds"].mean()}
-        row |= {"adapt_seconds": (costs["score_seconds"] / costs["tasks"]).mean()}
-        row |= {"transductive": bool(own["transductive"].any())}
+        columns = ["name", "structure", "origin"]
+        row: dict[str, Any] = {"trial": trial} | {name: known[name] for name in columns}
+        row["trainings"], row["tasks"] = len(costs), len(own)
+        row["groups"] = own["group"].nunique()
+        row["train_seconds"] = costs["train_seconds"].mean()
+        row["adapt_seconds"] = (costs["score_seconds"] / costs["tasks"]).mean()
+        row["transductive"] = bool(own["transductive"].any())
         row |= _named("score", "", _estimate(own["score"], own["group"], _seeds(test, [trial])))
         for label, other in (("gain", default), ("over_rival", final["rival"])):
             seeds = _seeds(test, [trial, other])
             row |= _named(label, f"{label}_", _paired(own, entrants[other], sign, seeds))
         rows.append(row)
     frame = pd.DataFrame(rows, columns=["trial", *TEST_COLUMNS]).set_index("trial")
-    return frame.loc[(sign * frame["score"]).sort_values(ascending=False).index]
+    return frame.iloc[np.argsort(-sign * frame["score"].to_numpy(), kind="stable")]
 
 
-def _by_trial_and_rung(scores: pd.DataFrame) -> dict[object, dict[int, pd.DataFrame]]:
-    found: dict[object, dict[int, pd.DataFrame]] = {}
-    for (trial, rung), own in scores.groupby(["trial", "rung"]):
-        found.setdefault(trial, {})[int(rung)] = own
+def _default(run: Run) -> str:
+    """The default's trial; empty before it was asked."""
+    found = run.trials.index[run.trials["origin"] == "default"]
+    return str(found[0]) if len(found) else ""
+
+
+def _by_trial_and_rung(scores: pd.DataFrame) -> dict[str, dict[int, pd.DataFrame]]:
+    found: dict[str, dict[int, pd.DataFrame]] = {}
+    for trial, of_trial in scores.groupby("trial"):
+        by_rung = of_trial.groupby("rung")
+        found[str(trial)] = {rung: by_rung.get_group(rung) for rung in of_trial["rung"].unique()}
     return found
 
 
 def _reference(
-    rungs: dict[int, pd.DataFrame], rung: int, run: Run, default: object, done: bool
+    rungs: dict[int, pd.DataFrame], rung: int, run: Run, default: str, done: bool
 ) -> pd.DataFrame | None:
     """The default's scores to compare with: as ``History.gain`` has it."""
     if not rungs:

@@ -8,9 +8,7 @@ from metatune.records.rows import Scored
 MARGIN = 1.15  # estimates are from few trials: set a little more aside
 
 
-def verdict_seconds(
-    history: History, trainings: int, workers: int, tasks_ratio: float
-) -> float:
+def verdict_seconds(history: History, trainings: int, workers: int, tasks_ratio: float) -> float:
     """Wall clock that the confirmation and the verdict will take, from what trials took.
 
     Args:

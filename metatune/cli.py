@@ -27,9 +27,9 @@ app = typer.Typer(
     add_completion=False,
 )
 PIPED = 120  # columns where there is no terminal to ask
-# No markup: paths, names and reasons may hold brackets of their own.
-console = Console(width=None if sys.stdout.isatty() else PIPED, markup=False)
-errors = Console(stderr=True, markup=False)
+# Plain text: paths, names and reasons may hold brackets and colons of their own.
+console = Console(width=None if sys.stdout.isatty() else PIPED, markup=False, emoji=False)
+errors = Console(stderr=True, markup=False, emoji=False)
 
 SpaceFile = Annotated[Path, typer.Argument(metavar="SPACE.yaml", help="The space file.")]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]

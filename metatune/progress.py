@@ -81,8 +81,8 @@ class Progress:
             case Looked():
                 self._phase = "verdict: training the entrants anew"
         if self._live is None and (line := self._line(row, history)):
-            # No markup: a failure's last line may hold brackets of its own.
-            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+            # Plain text: a failure's last line may hold brackets and colons of its own.
+            self._console.print(Text(line), soft_wrap=True)
 
     def tick(self) -> None:
         """Some time has passed."""

@@ -176,8 +176,8 @@ class Search:
         end = None if default is None else default.ended
         if default is not None and end is not None and end.state in ("diverged", "failed"):
             raise RunError(
-                f"the default strategy {default.asked.name} {end.state}, so nothing can be compared "
-                f"with it: {end.reason.strip().splitlines()[-1]}. "
+                f"the default strategy {default.asked.name} {end.state}, so nothing can be "
+                f"compared with it: {end.reason.strip().splitlines()[-1]}. "
                 "Choose another default in the space file."
             )
 

@@ -174,7 +174,8 @@ def drive(
         ready: gives what runs the jobs; entered once the records are checked and repaired.
         console: where progress is printed.
     """
-    progress = Progress(console or Console(markup=False), plan.info.metric.name, plan.trials)
+    console = console or Console(markup=False, emoji=False)
+    progress = Progress(console, plan.info.metric.name, plan.trials)
     with ExitStack() as stack:
         lease = stack.enter_context(acquire(folder))
         with opening(folder):

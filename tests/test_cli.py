@@ -316,7 +316,7 @@ def test_a_run_that_cannot_go_on_ends_with_its_sentence(
 
 
 def test_brackets_in_names_are_printed_as_they_are(command: Command, tmp_path: Path) -> None:
-    odd = tmp_path / "[bold]odd [" / "x].yaml"  # to rich, "[/x]" would end a style
+    odd = tmp_path / ":b: [bold]odd [" / "x].yaml"  # to rich, "[/x]" would end a style
     odd.parent.mkdir()
     odd.write_text(TINY)
     done = command("validate", odd)

@@ -75,10 +75,10 @@ def test_a_piped_run_prints_plain_lines_one_for_each_trial_and_each_score_of_the
 def test_a_line_stays_one_line_however_long_and_however_it_is_bracketed() -> None:
     story = Story()
     trial = story.trial("protonet", state=None)
-    reason = f"Traceback ...\n  File ...\nOSError: [/data/x] and [bold] {'long ' * 40}end"
+    reason = f"Traceback ...\n  File ...\nOSError: [/data/x] :b: [bold] {'long ' * 40}end"
     story.rows.append(Ended(trial, "failed", reason, 1.0))
     (line,) = lines_of(story.rows)
-    assert line.startswith("[1/5] protonet failed (OSError: [/data/x] and [bold] long long")
+    assert line.startswith("[1/5] protonet failed (OSError: [/data/x] :b: [bold] long long")
     assert line.endswith("end)")
 
 

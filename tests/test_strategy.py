@@ -199,6 +199,8 @@ def problems(info: FamilyInfo, base: Strategy, **parts: Any) -> list[str]:
 @pytest.mark.parametrize(("info", "base", "parts", "said"), [
     (TABLES, PROTONET, {"backbone": Conv4()}, "backbone conv4 needs images"),
     (IMAGES, PROTONET, {"backbone": Conv4(depth=5)}, "backbone.depth 5 halves images of 28x28"),
+    (family("classification", (3, 40, 15)), PROTONET, {"backbone": Conv4(depth=4)},
+     "backbone.depth 4 halves images of 40x15"),
     (WAVES, PROTONET, {}, "head prototypes needs classes"),
     (WAVES, PROTONET, {"head": NearestNeighbour(), "meta": Meta(rule="none")},
      "head nearest_neighbour needs classes"),
@@ -238,6 +240,7 @@ def test_several_problems_are_all_named() -> None:
 
 @pytest.mark.parametrize(("info", "base", "parts"), [
     (IMAGES, PROTONET, {"backbone": Conv4(depth=4)}),
+    (family("classification", (3, 16, 40)), PROTONET, {"backbone": Conv4(depth=4)}),
     (IMAGES, PROTONET, {"diet": Diet(way=20)}),
     (TABLES, MAML, {"diet": Diet(way=10), "head": Linear(start="zero")}),
     (TABLES, MAML, {"meta": Meta(rule="joint"), "head": Linear(start="zero")}),

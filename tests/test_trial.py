@@ -343,6 +343,11 @@ def test_scores_that_are_not_finite_end_as_diverged() -> None:
     (result,) = run(job_of(None, wild))
     assert result.outcome == "diverged"
     assert result.reason == "predictions are not finite at meta-step 0"
+    # The one step that the first rung has room for ruins the weights.
+    wild = MAML.model_copy(update={"outer": Outer(kind="sgd", lr=1e9)})
+    (result,) = run(job_of(None, wild, rungs=(1, 100_000)))
+    assert (result.outcome, result.rung) == ("diverged", 1)
+    assert result.reason.endswith("at meta-step 1")
 
 
 def test_a_trial_that_diverges_later_keeps_its_earlier_rungs(tmp_path: Path) -> None:

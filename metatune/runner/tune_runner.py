@@ -11,6 +11,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from threading import Condition, Thread
 from types import TracebackType
 from typing import Any, Self
@@ -20,7 +21,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from metatune.errors import RunError
-from metatune.jobs import JobSource, RungResult, TrialJob, job_to_json, result_from_json
+from metatune.jobs import JobSource, TrialJob, job_to_json, result_from_json
 from metatune.runner.carrier import Carrier
 
 # Tune's own files are of no use here: records are ours, and a resume never reads Tune's state.
@@ -223,8 +224,7 @@ class _Decider(FIFOScheduler):
         return str(TrialScheduler.CONTINUE if go_on else TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        error = trial.get_error()
-        self._runner.lost(trial.trial_id, f"the worker was lost: {type(error).__name__}: {error}")
+        self._runner.lost(trial.trial_id, f"the worker was lost: {_last_error(trial)}")
 
 
 class _Closing(tune.Stopper):
@@ -238,3 +238,12 @@ class _Closing(tune.Stopper):
 
     def stop_all(self) -> bool:
         return self._runner.closing()
+
+
+def _last_error(trial: Any) -> str:
+    """What Tune wrote down of a carrier's failure, without its heading."""
+    file = Path(trial.error_file or "")
+    if not file.is_file():
+        return "no reason is known"
+    _, _, text = file.read_text().rpartition("Failure # ")
+    return " ".join(text.partition("\n")[2].split())

@@ -32,7 +32,7 @@ def test_the_script_starts_nodes_that_a_run_uses(
         run = command(
             "run", space_file, "--address", found[1], "--out", path, "--workers", 2, "--trials", 4
         )
-        out, err = run.communicate(timeout=120)
+        _, err = run.communicate(timeout=120)
         assert run.returncode == 0, err
         assert (read_run(path).trials["state"] != "running").all()
     finally:

@@ -94,6 +94,47 @@ def test_ctrl_c_ends_cleanly_and_resume_goes_on(
     assert repeatable(path) == repeatable(undisturbed)
 
 
+def test_a_killed_worker_fails_its_trial_and_the_run_goes_on(
+    cluster: str, space_file: Path, tmp_path: Path, command: Command
+) -> None:
+    path = tmp_path / "bereft"
+    driver = command(
+        "run", space_file, "--out", path, "--workers", 1, "--trials", TRIALS, "--address", cluster
+    )
+    wait_for_rows(path, 6, driver)  # the default has ended: without it nothing could go on
+    log = segments(RunFolder(path))[0]
+    while b"the worker was lost" not in log.read_bytes() and driver.poll() is None:
+        for worker in workers_of_this_session():
+            os.kill(worker, signal.SIGKILL)
+        time.sleep(0.5)  # a worker between two trials takes none with it: try again
+    _, err = driver.communicate(timeout=120)
+    assert driver.returncode == 0, err
+    trials = read_run(path).trials
+    failed = trials.query("state == 'failed'")
+    assert len(failed) >= 1
+    assert failed["reason"].str.contains("the worker was lost: The actor").all()
+    assert len(trials) == TRIALS
+    assert not trials["state"].eq("running").any()
+
+
+def workers_of_this_session() -> list[int]:
+    """Processes of carriers on this session's cluster: those that descend from this process."""
+    parents, carriers = {}, []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            pid = int(status.parent.name)
+            parents[pid] = int(status.read_text().rpartition(")")[2].split()[1])
+            if (status.parent / "cmdline").read_bytes().startswith(b"ray::ResourceTrainable"):
+                carriers.append(pid)
+        except OSError:
+            continue  # it has ended meanwhile
+
+    def descends(pid: int) -> bool:
+        return pid == os.getpid() or (pid in parents and descends(parents[pid]))
+
+    return [pid for pid in carriers if descends(pid)]
+
+
 def test_a_second_driver_is_refused_while_the_first_is_alive(
     cluster: str, space_file: Path, tmp_path: Path, command: Command
 ) -> None:
