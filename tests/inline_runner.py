@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from rich.console import Console
 from metatune import session
 from metatune.jobs import (
     JobSource,
+    RungResult,
     TrialJob,
     job_from_json,
     job_to_json,
@@ -33,6 +34,7 @@ tasks: {select: 8, confirm: 8, test: 8}
 budget: {trials: 9}
 common:
   backbone: {kind: mlp, width: 8, depth: 1}
+  outer: {tasks_per_batch: 4}
 default: fomaml
 initial:
   - fomaml
@@ -72,31 +74,36 @@ a preset, a baseline that needs no training, and proposals."""
 
 
 class InlineRunner:
-    """Runs jobs one after the other in this process; as the real one, on the jobs' JSON.
+    """Runs jobs in this process; as the real one, on the jobs' JSON.
 
     Args:
         lost: picks the jobs whose worker is lost.
+        workers: jobs under way at a time. The newest goes on first, so that the default, which is
+            asked first, ends last.
     """
 
-    workers = 1
-
-    def __init__(self, lost: Callable[[TrialJob], bool] = lambda job: False) -> None:
+    def __init__(
+        self, lost: Callable[[TrialJob], bool] = lambda job: False, workers: int = 1
+    ) -> None:
         self.jobs: list[TrialJob] = []
+        self.workers = workers
         self._lost = lost
 
     def drain(self, source: JobSource, tick: Callable[[], None] = lambda: None) -> None:
         """Run every job of a source to its end."""
-        while not source.exhausted:
-            job = source.next_job()
-            assert job is not None, "the source has jobs left, and gives none: a run would hang"
-            self.jobs.append(job)
+        live: list[tuple[TrialJob, Iterator[RungResult]]] = []
+        while live or not source.exhausted:
+            while len(live) < self.workers and (job := source.next_job()) is not None:
+                self.jobs.append(job)
+                live.append((job, run_trial(job_from_json(job_to_json(job)))))
+            assert live, "the source has jobs left, and gives none: a run would hang"
+            job, rungs = live[-1]
+            tick()
             if self._lost(job):
                 source.on_lost(job, "the worker was lost: OOM")
-                continue
-            for result in run_trial(job_from_json(job_to_json(job))):
-                tick()
-                if not source.on_result(job, result_from_json(result_to_json(result))):
-                    break
+                live.pop()
+            elif not source.on_result(job, result_from_json(result_to_json(next(rungs)))):
+                live.pop()
 
 
 def inline_run(

@@ -97,9 +97,10 @@ def test_where_higher_is_better_the_highest_comes_first() -> None:
     story.trial("low", 0.4, 0.4, 0.4)
     story.trial("high", 0.6, 0.6, 0.6)
     story.trial("promising", 0.9, state="stopped")
+    story.trial("nearest_neighbour", 0.55)  # needs no training: done at the first rung
     board = leaderboard(story.run())
-    assert board["name"].to_list() == ["high", "protonet", "low", "promising"]
-    assert board["gain"].to_list() == pytest.approx([0.1, 0.0, -0.1, 0.4])
+    assert board["name"].to_list() == ["high", "nearest_neighbour", "protonet", "low", "promising"]
+    assert board["gain"].to_list() == pytest.approx([0.1, 0.05, 0.0, -0.1, 0.4])
 
 
 def test_lost_trials_stand_at_the_end_without_a_score(run: Run) -> None:

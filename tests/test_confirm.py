@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from handmade import SPACE, TASKS, Story, kind_of, plan_of, prototypes
 
-from metatune.confirm import LEADERS, Queue, confirmation, confirmed, leaders
+from metatune.confirm import Queue, confirmation, confirmed, leaders
 from metatune.jobs import RungResult, TrialJob
 from metatune.records.rows import Ended, Looked, Scored
 
@@ -74,7 +74,7 @@ def test_there_are_at_most_six_leaders_and_the_default_meets_them_whatever_it_sc
     default = rivals_and(story, 0.1)
     trials = [story.trial(f"t{i}", 0.5, 0.5, 0.5 + i / 100) for i in range(9)]
     found = [trial.id for trial in leaders(story.driver())]
-    assert found == [*reversed(trials[-LEADERS:]), default]
+    assert found == [*reversed(trials[-6:]), default]
 
 
 def test_a_strategy_that_was_tried_twice_leads_once_with_its_better_trial() -> None:

@@ -235,6 +235,24 @@ def cut_copy(run: Path, copy: Path, rows: list[Row], kept: int) -> Path:
     return copy
 
 
+def test_what_could_not_be_written_down_is_told_to_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = Log.append
+
+    def append_while_there_is_room(log: Log, *rows: Row) -> None:
+        if any(isinstance(row, Scored) and row.rung == 2 for row in rows):
+            raise RunError("the disk is full")
+        append(log, *rows)
+
+    monkeypatch.setattr(Log, "append", append_while_there_is_room)
+    with pytest.raises(RunError, match="the disk is full"):
+        inline_run(small(), tmp_path / "run")
+    (told,) = study_of(tmp_path / "run").trials
+    assert (told.state.name, told.intermediate_values) == ("RUNNING", {1: 0.0})
+    assert [type(row) for row in rows_of(tmp_path / "run")] == [Asked, Scored]
+
+
 def test_lost_checkpoints_are_made_again_and_change_no_score(whole: Path, tmp_path: Path) -> None:
     rows = rows_of(whole)
     middle = next(i for i, row in enumerate(rows) if isinstance(row, Scored) and row.rung == 2)

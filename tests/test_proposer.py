@@ -168,10 +168,10 @@ def test_the_better_branch_is_proposed_more_often() -> None:
 
 
 def test_lost_trials_steer_away() -> None:
-    """Whatever lies above 0.01 is lost, however well the rest of it promised."""
+    """Whatever lies above 0.01 is lost, and the rest is worse than the default."""
     drawn = [propose(RATE, [], seed) for seed in range(40)]
     observations = [
-        Observation(p, "lost", {}) if rate(p) > 0.01 else Observation(p, "completed", {1: 0.0})
+        Observation(p, "lost", {}) if rate(p) > 0.01 else Observation(p, "completed", {1: -1.0})
         for p in drawn
     ]
     informed, blind = (
@@ -481,9 +481,15 @@ def test_repair_cuts_to_the_last_whole_line_and_no_further(tmp_path: Path) -> No
 def test_a_stale_lock_is_removed(whole: Path) -> None:
     lock = whole.with_name(whole.name + ".lock")
     lock.symlink_to(whole)
-    open_(whole, [*ROWS, asked(6)])  # waits for ever if the lock still stands
+    repair_journal(whole)
     assert not lock.is_symlink()
-    repair_journal(whole.with_name("not there"))
+    open_(whole, [*ROWS, asked(6)])
+    assert len(read(whole)) == 7
+
+
+def test_a_journal_that_is_not_there_needs_no_repair(journal: Path) -> None:
+    repair_journal(journal)
+    assert not journal.exists()
 
 
 def damages(content: bytes) -> Iterator[bytes]:

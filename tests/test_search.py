@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from handmade import SPACE as BY_HAND
 from handmade import Story, kind_of, plan_of, prototypes
-from inline_runner import SPACE, inline_run, study_of
+from inline_runner import SPACE, InlineRunner, inline_run, rows_of, study_of
 
 import metatune
 from metatune.errors import RunError
@@ -69,7 +69,7 @@ def test_a_trial_inside_the_space_has_its_knobs_recorded_and_one_outside_has_non
         "choose.gradient.inner.lr": 0.01,
         "choose.gradient.meta.rule": "second_order",
         "outer.lr": 0.001,
-        "outer.tasks_per_batch": 25,
+        "outer.tasks_per_batch": 4,
     }
     assert params[["singular", "scratch"]].isna().all()
 
@@ -138,7 +138,7 @@ strategy:
   head: {kind: linear, start: learned}
   inner: {kind: sgd, scope: all, steps: {choice: [1, 2, 3]}, lr: 0.01}
   meta: {rule: {choice: [first_order, second_order]}}
-  outer: {kind: adam, schedule: constant, lr: 1.0e-3, tasks_per_batch: 25}
+  outer: {kind: adam, schedule: constant, lr: 1.0e-3, tasks_per_batch: 4}
 verdict: {seeds: 1, finalists: 2, presets: [maml], baselines: []}
 """
 )
@@ -197,6 +197,27 @@ def test_a_completed_trial_is_told_with_its_gain_over_the_completed_default(
         assert told[str(trial)].value == pytest.approx(expected, rel=1e-12, abs=1e-12)
     assert told["r1-0000"].value == 0
     assert completed.loc["r1-0004", "rung"] == 1  # the baseline: no training, against rung 3
+    assert gains_by_hand(run, "r1-0004", 1, at=1) != gains_by_hand(run, "r1-0004", 1, at=3)
+
+
+def test_trials_that_end_before_the_default_are_told_once_it_was_there(tmp_path: Path) -> None:
+    path = inline_run(SPACE, tmp_path / "run", runner=InlineRunner(workers=3))
+    run = metatune.read_run(path)
+    ends = [row.trial for row in rows_of(path) if isinstance(row, Ended) and not row.replica]
+    assert ends.index("r1-0000") > 5
+    for trial in study_of(path).trials:
+        name = trial.user_attrs["trial"]
+        state, rung = run.trials.loc[name, ["state", "rung"]]
+        if state == "completed":
+            expected = gains_by_hand(run, name, int(rung), at=3)
+            assert trial.value == pytest.approx(expected, rel=1e-12, abs=1e-12)
+        elif state == "stopped":
+            expected = gains_by_hand(run, name, int(rung), at=int(rung))
+            assert trial.intermediate_values[int(rung)] == pytest.approx(expected, rel=1e-12)
+            assert trial.state.name == "PRUNED"
+        else:
+            assert trial.state.name == "FAIL"
+    assert len(run.verdicts) == 1
 
 
 def test_each_rung_on_the_way_is_told_with_the_gain_over_the_default_at_that_rung(
