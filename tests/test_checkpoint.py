@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from metatune.checkpoint import load, rung_folder, save, save_predictions
@@ -131,33 +130,33 @@ def test_a_state_of_another_shape_is_none(tmp_path: Path, text: str) -> None:
     assert load(tmp_path, 1) is None
 
 
-WRITER = """
-import sys, torch
-from pathlib import Path
-from metatune.checkpoint import save
-from metatune.learners.training import TrainingState
-step = 0
-while True:
-    step += 1
-    save(Path(sys.argv[1]), 1, TrainingState(step, {"w": torch.full((300, 300), step)}, {}), 0.0)
-    if step == 1:
-        print("ready", flush=True)
-"""
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """As on a full disk: no file grows beyond ``size`` bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_writer_killed_at_any_instant_leaves_a_whole_state_or_none(tmp_path: Path) -> None:
-    writer = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True
-    )
-    assert writer.stdout is not None
-    with writer, writer.stdout:
-        assert writer.stdout.readline() == "ready\n"
-        for _ in range(30):
-            time.sleep(0.005)
-            os.kill(writer.pid, signal.SIGSTOP)  # as far as readers see: killed here
-            os.waitpid(writer.pid, os.WUNTRACED)
-            found = load(tmp_path, 1)
-            if found is not None:
-                assert bool((found.state.params["w"] == found.state.step).all())
-            os.kill(writer.pid, signal.SIGCONT)
-        writer.kill()
+@pytest.mark.parametrize("size", [0, 30, 150, 300])
+def test_a_save_that_breaks_off_leaves_the_state_before(tmp_path: Path, size: int) -> None:
+    """Weights, moments and state have about 250, 200 and 50 bytes."""
+    save(tmp_path, 1, state(3), 1.0)
+    save(tmp_path, 2, state(4), 2.0)
+    bigger = TrainingState(5, {"w": torch.ones(20)}, {"w/exp_avg": torch.ones(100)})
+    for rung in (2, 3):
+        with files_of_at_most(size), pytest.raises((OSError, SafetensorError)):
+            save(tmp_path, rung, bigger, 3.0)
+    for rung, step in ((1, 3), (2, 4)):
+        found = load(tmp_path, rung)
+        assert found is not None
+        assert found.state.step == step
+    assert load(tmp_path, 3) is None
+    # What was left lying about is in nobody's way.
+    save(tmp_path, 3, bigger, 3.0)
+    found = load(tmp_path, 3)
+    assert found is not None
+    assert torch.equal(found.state.params["w"], torch.ones(20))

@@ -188,9 +188,8 @@ def brought_in(code: str) -> set[str]:
     ("import metatune; dir(metatune); metatune.__version__", HEAVY | {"numpy", "pydantic"}),
     ("import metatune.cli", HEAVY),
     ("import metatune.analysis, metatune.tables", {"ray", "optuna", "torch"}),
-    ("import metatune.records.reading, metatune.records.log, metatune.records.lease",
+    ("import metatune.records.log, metatune.records.lease; from metatune import read_run",
      {"ray", "optuna", "torch"}),
-    ("from metatune import read_run; read_run.__doc__", {"ray", "optuna", "torch"}),
     ("import metatune.space, metatune.tasks.registry, metatune.jobs", HEAVY),
     ("import metatune.proposer, metatune.driver, metatune.verdict", {"ray", "torch"}),
 ])  # fmt: skip

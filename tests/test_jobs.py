@@ -19,7 +19,7 @@ from metatune.jobs import (
 )
 from metatune.tasks.base import SPLITS, Episode
 
-PROPERTY = settings(deadline=None, max_examples=100)
+PROPERTY = settings(deadline=None, max_examples=40)
 
 NUMBERS = st.integers(0, 2**62)
 FLOATS = st.floats(allow_nan=False)

@@ -435,20 +435,28 @@ def test_trials_of_others_in_the_study_are_left_alone(whole: Path) -> None:
 # --- damage ---------------------------------------------------------------------------------------
 
 
-def test_a_journal_cut_anywhere_in_its_last_line_is_opened_and_goes_on(
-    journal: Path, tmp_path: Path
+def test_a_journal_cut_anywhere_in_its_last_line_loses_that_line_alone(
+    whole: Path, tmp_path: Path
 ) -> None:
-    rows = ROWS[:8]  # two trials, of which the last line completes the second
-    open_(journal, rows)
-    content, expected = journal.read_bytes(), summary(journal)
+    content, torn = whole.read_bytes(), tmp_path / "torn.journal"
     last = content[:-1].rfind(b"\n") + 1
-    torn = tmp_path / "torn.journal"
     for end in range(last, len(content)):
         torn.write_bytes(content[:end])
-        open_(torn, [*rows, asked(6)])
-        # Read by another reader, also what was added behind the cut.
-        assert summary(torn)[:2] == expected
-        assert list(read(torn))[2:] == ["r1-0006"]
+        repair_journal(torn)
+        assert torn.read_bytes() == content[:last]
+
+
+@pytest.mark.parametrize("kept", [0, 1, 20, -1])
+def test_a_journal_cut_in_its_last_line_is_opened_and_goes_on(
+    kept: int, whole: Path, tmp_path: Path
+) -> None:
+    content, expected, torn = whole.read_bytes(), summary(whole), tmp_path / "torn.journal"
+    last = content[:-1].rfind(b"\n") + 1
+    torn.write_bytes(content[:last] + content[last:][:kept])
+    open_(torn, [*ROWS, asked(6)])
+    # Read by another reader, also what was added behind the cut.
+    assert summary(torn)[:6] == expected
+    assert list(read(torn))[6:] == ["r1-0006"]
 
 
 def test_a_journal_cut_after_any_line_is_brought_up_to_the_records(

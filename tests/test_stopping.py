@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metatune.stopping import Standing, why_stop
+
+
+PROPERTY = settings(deadline=None, max_examples=50)
 
 
 def standings(*scores: float, structure: str = "a", passed: bool = True) -> dict[str, Standing]:
@@ -20,6 +23,7 @@ def standings(*scores: float, structure: str = "a", passed: bool = True) -> dict
 SCORES = st.lists(st.integers(-5, 5).map(float), min_size=1, max_size=20)
 
 
+@PROPERTY
 @given(scores=SCORES, reduction=st.integers(2, 5))
 def test_who_ranks_within_the_places_goes_on_and_no_one_else(
     scores: list[float], reduction: int
@@ -31,6 +35,7 @@ def test_who_ranks_within_the_places_goes_on_and_no_one_else(
     assert goes_on == (better < places or len(scores) == 1)
 
 
+@PROPERTY
 @given(scores=SCORES, reduction=st.integers(2, 5), more=st.integers(1, 5))
 def test_a_higher_score_never_stops_who_a_lower_one_let_through(
     scores: list[float], reduction: int, more: int
@@ -40,6 +45,7 @@ def test_a_higher_score_never_stops_who_a_lower_one_let_through(
         assert why_stop("t0", raised, reduction, protected=False) is None
 
 
+@PROPERTY
 @given(scores=SCORES, reduction=st.integers(2, 5))
 def test_the_best_goes_on(scores: list[float], reduction: int) -> None:
     table = standings(max(scores), *scores)

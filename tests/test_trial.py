@@ -37,7 +37,7 @@ from metatune.tasks.registry import FAMILIES
 from metatune.tasks.sinusoid import SinusoidFamily
 from metatune.trial import run_trial
 
-RUNGS = (400, 1200, 3600)
+RUNGS = (300, 800, 2000)
 EPISODE = Episode(way=1, shot=5, query=5)
 MAML = Strategy(
     backbone=MLP(width=8, depth=2),

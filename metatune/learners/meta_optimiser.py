@@ -60,7 +60,7 @@ def update(
 
 
 def _clip_factor(grads: list[Tensor], limit: float) -> Tensor | None:
-    """What gradients are multiplied by so that their joint norm is at most ``limit``; 0: no limit."""
+    """What keeps the gradients' joint norm at most ``limit``; None where there is no limit."""
     if limit <= 0 or not grads:
         return None
     norm = torch.stack([grad.square().sum() for grad in grads]).sum().sqrt()

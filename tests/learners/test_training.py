@@ -266,7 +266,7 @@ def mean_score(learner: Learner, params: dict[str, Tensor]) -> float:
 
 
 @pytest.mark.parametrize(("name", "ratio"), [
-    ("maml", 0.85), ("fomaml", 0.9), ("r2d2", 0.5), ("baseline", 0.9),
+    ("maml", 0.85), ("r2d2", 0.5), ("baseline", 0.9),
 ])  # fmt: skip
 def test_training_on_sinusoids_learns_to_learn_them(name: str, ratio: float) -> None:
     strategy = preset(name, SINUSOID.info)

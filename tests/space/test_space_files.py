@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metatune.errors import SpaceError
+from metatune.presets import PRESETS
 from metatune.space import ResolvedSpace, Space, load_space, resolve
 from metatune.tasks.base import Episode, FamilyInfo
 
@@ -40,7 +41,7 @@ def test_shipped_files_have_a_dozen_knobs_and_contain_what_they_name(
 ) -> None:
     space = resolved(shipped[name])
     assert len(space.tree.knobs()) <= 12
-    assert space.default.name == "fomaml"
+    assert space.default.name in PRESETS
     for named in space.initial:
         inside = space.params_of(named.strategy) is not None
         assert inside == (named.name != "nearest_neighbour"), named.name
