@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from metatune.stopping import Standing, why_stop
 
-
 PROPERTY = settings(deadline=None, max_examples=50)
 
 

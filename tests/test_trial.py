@@ -352,7 +352,7 @@ def test_scores_that_are_not_finite_end_as_diverged() -> None:
 
 def test_a_trial_that_diverges_later_keeps_its_earlier_rungs(tmp_path: Path) -> None:
     cut_short(job_of(tmp_path), 1)
-    wild = MAML.model_copy(update={"outer": Outer(kind="sgd", lr=1e8)})
+    wild = MAML.model_copy(update={"outer": Outer(kind="sgd", lr=1e8, tasks_per_batch=2)})
     rest = run(job_of(tmp_path, wild, recorded=1))
     assert [(result.rung, result.outcome) for result in rest] == [(2, "diverged")]
     assert load(tmp_path, 1) is not None

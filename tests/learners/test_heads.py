@@ -13,7 +13,7 @@ from torch import Tensor
 from metatune.learners import heads
 from metatune.strategy import NearestNeighbour, Prototypes
 
-PROPERTY = settings(deadline=None, max_examples=40)
+PROPERTY = settings(deadline=None, max_examples=25)
 SIZES = st.integers(1, 6)
 QUERIES = 2
 SEEDS = st.integers(0, 10_000)

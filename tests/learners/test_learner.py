@@ -46,7 +46,7 @@ Case = Callable[..., tuple[Learner, dict[str, Tensor], Tensors]]
 
 @pytest.fixture
 def case(tiny: TaskFamily) -> Case:
-    """A preset (10 steps at most) on a family: the learner, its random start, and four tasks."""
+    """A preset (5 steps at most) on a family: the learner, its random start, and four tasks."""
 
     def make(
         where: str, name: str, norm: str = "support"
@@ -57,7 +57,7 @@ def case(tiny: TaskFamily) -> Case:
             backbone = CONV.model_copy(update={"norm": norm})
             strategy = strategy.model_copy(update={"backbone": backbone})
         if isinstance(strategy.inner, SGD):
-            inner = strategy.inner.model_copy(update={"steps": min(10, strategy.inner.steps)})
+            inner = strategy.inner.model_copy(update={"steps": min(5, strategy.inner.steps)})
             strategy = strategy.model_copy(update={"inner": inner})
         learner = build_learner(strategy, family.info, episode.way)
         seeds = [derive_seed(0, "test", task) for task in range(4)]
