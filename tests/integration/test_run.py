@@ -41,7 +41,9 @@ def finished(
 
     folder = tmp_path_factory.mktemp("finished")
     space = folder / "space.yaml"
-    space.write_text(SPACE.replace("initial: [fomaml, maml]", f"initial:\n  - fomaml{TROUBLED}"))
+    # Long enough trials for the second worker to have its share.
+    text = SPACE.replace("full: 30000", "full: 150000")
+    space.write_text(text.replace("initial: [fomaml, maml]", f"initial:\n  - fomaml{TROUBLED}"))
     carriers: list[dict[str, Any]] = []
     close = TuneRunner.__exit__
 

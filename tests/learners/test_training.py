@@ -171,6 +171,27 @@ def test_adam_moves_by_the_rate_at_its_first_step_whatever_the_gradient() -> Non
         assert state.params["head.bias"].item() == pytest.approx(0.01, rel=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["adam", "sgd"])
+@pytest.mark.parametrize("clip", [0.0, 0.5])
+def test_twenty_steps_equal_those_of_torchs_own_optimiser(kind: str, clip: float) -> None:
+    learner = maml(kind=kind, lr=0.01, weight_decay=0.1, clip=clip, schedule="cosine")
+    start = start_training(learner, 0)
+    state, _ = train(learner, start, waves, 20, 20)
+
+    params = {name: p.clone().requires_grad_() for name, p in start.params.items()}
+    make = torch.optim.AdamW if kind == "adam" else torch.optim.SGD
+    optimiser = make(params.values(), lr=0.01, weight_decay=0.1)
+    for step in range(20):
+        optimiser.param_groups[0]["lr"] = 0.01 * (1 + math.cos(math.pi * step / 20)) / 2
+        optimiser.zero_grad()
+        learner.meta_loss(params, waves(step)).backward()  # type: ignore[no-untyped-call]
+        if clip:
+            torch.nn.utils.clip_grad_norm_(params.values(), clip)
+        optimiser.step()
+    for name, p in params.items():
+        torch.testing.assert_close(state.params[name], p.detach(), rtol=1e-4, atol=1e-5)
+
+
 def test_what_the_loss_does_not_reach_stays_as_it_was(tiny: TaskFamily) -> None:
     strategy = Strategy(
         backbone=MLP(width=4, depth=1),
