@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from numpy.typing import NDArray
 
 from metatune.tasks.base import ACCURACY, SPLITS, Episode, FamilyInfo, Split, TaskBatch, TaskFamily
+
+# Everyday runs look at fewer examples; HYPOTHESIS_PROFILE=thorough looks at many.
+settings.register_profile("everyday", max_examples=40)
+settings.register_profile("thorough", max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "everyday"))
 
 CLASSES = 6  # a group
 GROUPS = {split: tuple(f"{split}-{letter}" for letter in "abc") for split in SPLITS}

@@ -6,10 +6,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import optuna
 import pytest
 
+from metatune.records.folder import RunFolder
+from metatune.records.reading import read_rows
+from metatune.records.rows import Row, Scored
 from metatune.runner import prepare_ray
 
 prepare_ray(None)  # before any test module imports Ray
@@ -55,6 +60,21 @@ def cluster() -> Iterator[str]:
     nodes.shutdown()
 
 
+UNDISTURBED_TRIALS = 8
+
+
+@pytest.fixture(scope="session")
+def undisturbed(cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with one worker as it is when nobody kills it. Not to be changed: copy it."""
+    from metatune import session
+
+    folder = tmp_path_factory.mktemp("undisturbed")
+    (folder / "tiny.yaml").write_text(SPACE)
+    return session.run(
+        folder / "tiny.yaml", out=folder / "run", workers=1, trials=UNDISTURBED_TRIALS
+    )
+
+
 @pytest.fixture
 def space_file(tmp_path: Path) -> Path:
     """A space file whose search takes some seconds."""
@@ -84,3 +104,22 @@ def command() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         if process.poll() is None:
             process.kill()
             process.communicate()
+
+
+def study_of(path: Path) -> optuna.Study:
+    """The stored study of a run."""
+    backend = optuna.storages.journal.JournalFileBackend(str(path / "study.log"))
+    return optuna.load_study(study_name=path.name, storage=optuna.storages.JournalStorage(backend))
+
+
+def repeatable(path: Path) -> list[Row]:
+    """A run's rows without their seconds, sorted."""
+    rows: list[Row] = []
+    for row in read_rows(RunFolder.open(path)):
+        row = replace(row, at=0.0)
+        if isinstance(row, Scored):
+            row = replace(row, train_seconds=0.0, score_seconds=0.0)
+        elif hasattr(row, "seconds"):
+            row = replace(row, seconds=0.0)
+        rows.append(row)
+    return sorted(rows, key=repr)

@@ -59,16 +59,3 @@ def test_more_workers_than_cpus_are_refused(
     _, err = run.communicate(timeout=60)
     assert run.returncode == 2
     assert "64 workers were asked for" in err
-
-
-def test_without_an_address_ray_is_started_here_and_results_are_shown(
-    space_file: Path, tmp_path: Path, command: Command
-) -> None:
-    path = tmp_path / "run"
-    run = command("run", space_file, "--out", path, "--workers", 2, "--trials", 4)
-    out, err = run.communicate(timeout=120)
-    assert run.returncode == 0, err
-    assert "Verdict" in out
-    assert f"Results: {path}" in out
-    assert "metatune leaderboard" in out
-    assert len(read_run(path).trials) == 4

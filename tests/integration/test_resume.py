@@ -17,20 +17,10 @@ from metatune import read_run, session
 from metatune.records.folder import RunFolder
 from metatune.records.log import segments
 from metatune.records.reading import read_rows
-from tests.integration.test_run import repeatable, study_of
+from tests.integration.conftest import UNDISTURBED_TRIALS, repeatable, study_of
 
 Command = Callable[..., "subprocess.Popen[str]"]
-TRIALS = 8
-
-
-@pytest.fixture(scope="module")
-def undisturbed(cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run as it is when nobody kills it."""
-    from tests.integration.conftest import SPACE
-
-    folder = tmp_path_factory.mktemp("undisturbed")
-    (folder / "tiny.yaml").write_text(SPACE)
-    return session.run(folder / "tiny.yaml", out=folder / "run", workers=1, trials=TRIALS)
+TRIALS = UNDISTURBED_TRIALS
 
 
 def wait_for_rows(path: Path, rows: int, process: subprocess.Popen[str]) -> None:
@@ -44,29 +34,30 @@ def wait_for_rows(path: Path, rows: int, process: subprocess.Popen[str]) -> None
     raise AssertionError(f"{path} did not reach {rows} rows: exit code {process.poll()}")
 
 
-@pytest.mark.parametrize("part", ["search", "verdict"])
-def test_killed_at_a_random_instant_and_resumed_it_ends_with_the_same_records(
-    part: str, cluster: str, space_file: Path, tmp_path: Path, undisturbed: Path, command: Command
+def test_killed_twice_at_random_instants_a_run_ends_with_the_same_records(
+    cluster: str, space_file: Path, tmp_path: Path, undisturbed: Path, command: Command
 ) -> None:
     expected = repeatable(undisturbed)
-    # A new instant each time the suite runs; shown when the test fails.
-    low, high = (
-        (2, len(expected) - 14) if part == "search" else (len(expected) - 13, len(expected) - 3)
-    )
-    row, delay = random.randint(low, high), random.random() * 0.3
-    print(f"killed {delay:.3f} s after row {row} of {len(expected)}")
     path = tmp_path / "killed"
-    driver = command(
-        "run", space_file, "--out", path, "--workers", 1, "--trials", TRIALS, "--address", cluster
-    )
-    wait_for_rows(path, row, driver)
-    time.sleep(delay)
-    driver.kill()
-    driver.communicate()
-    before = read_rows(RunFolder.open(path))
+    options = ("--workers", 1, "--address", cluster)
+    commands = [
+        ("run", space_file, "--out", path, "--trials", TRIALS, *options),
+        ("resume", path, *options),
+    ]
+    # New instants each time the suite runs, in the search and after it; shown when the test fails.
+    middle = len(expected) // 2
+    spans = [(2, middle), (middle + 1, len(expected) - 3)]
+    for arguments, (low, high) in zip(commands, spans, strict=True):
+        row, delay = random.randint(low, high), random.random() * 0.3
+        print(f"killed {delay:.3f} s after row {row} of {len(expected)}")
+        driver = command(*arguments)
+        wait_for_rows(path, row, driver)
+        time.sleep(delay)
+        driver.kill()
+        driver.communicate()
+        before = read_rows(RunFolder.open(path))
     session.resume(path, workers=1)
-    after = read_rows(RunFolder.open(path))
-    assert after[: len(before)] == before
+    assert read_rows(RunFolder.open(path))[: len(before)] == before
     assert repeatable(path) == expected
     told = {t.user_attrs["trial"]: t.value for t in study_of(path).trials}
     assert told == {t.user_attrs["trial"]: t.value for t in study_of(undisturbed).trials}
@@ -87,10 +78,11 @@ def test_ctrl_c_ends_cleanly_and_resume_goes_on(
     assert "Traceback" not in out + err
     assert not read_run(path).trials.empty
     assert read_run(path).verdicts.empty
-    again = command("resume", path, "--workers", 1, "--address", cluster)
+    again = command("resume", path, "--workers", 1)  # on a Ray of its own, as on a laptop
     out, err = again.communicate(timeout=120)
     assert again.returncode == 0, err
     assert "Verdict" in out
+    assert f"Results: {path}" in out
     assert repeatable(path) == repeatable(undisturbed)
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 import pytest
 
 from metatune import read_run, session
@@ -17,10 +15,11 @@ from metatune.history import History
 from metatune.jobs import TrialJob
 from metatune.records.folder import RunFolder
 from metatune.records.reading import read_rows
-from metatune.records.rows import Asked, Ended, Row, Scored
+from metatune.records.rows import Asked, Ended, Scored
 from metatune.runner.tune_runner import TuneRunner
 from metatune.tasks.base import Episode
 from metatune.trial import run_trial
+from tests.integration.conftest import SPACE, UNDISTURBED_TRIALS, repeatable, study_of
 
 # A rate that leaves the finite numbers, and a solve that fails on features that are all zero.
 TROUBLED = """
@@ -37,8 +36,6 @@ def finished(
     cluster: str, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, list[dict[str, Any]]]:
     """A finished run with two workers, and Tune's own last result of every carrier."""
-    from tests.integration.conftest import SPACE
-
     folder = tmp_path_factory.mktemp("finished")
     space = folder / "space.yaml"
     # Long enough trials for the second worker to have its share.
@@ -169,30 +166,9 @@ def test_a_strategy_scores_the_same_in_another_process(
     assert here.scores == pytest.approx(there["score"].tolist(), abs=1e-6)
 
 
-def test_the_same_seed_with_one_worker_gives_the_same_run_twice(
-    cluster: str, space_file: Path, tmp_path: Path
+def test_the_same_seed_with_one_worker_gives_the_same_run_again(
+    cluster: str, space_file: Path, tmp_path: Path, undisturbed: Path
 ) -> None:
-    first, second = (
-        repeatable(session.run(space_file, out=tmp_path / name, workers=1, trials=6))
-        for name in ("first", "second")
-    )
-    assert first == second
-    assert len(first) > 20
-
-
-def study_of(path: Path) -> optuna.Study:
-    backend = optuna.storages.journal.JournalFileBackend(str(path / "study.log"))
-    return optuna.load_study(study_name=path.name, storage=optuna.storages.JournalStorage(backend))
-
-
-def repeatable(path: Path) -> list[Row]:
-    """A run's rows without their seconds, in the order of what they are about."""
-    rows: list[Row] = []
-    for row in read_rows(RunFolder.open(path)):
-        row = replace(row, at=0.0)
-        if isinstance(row, Scored):
-            row = replace(row, train_seconds=0.0, score_seconds=0.0)
-        elif hasattr(row, "seconds"):
-            row = replace(row, seconds=0.0)
-        rows.append(row)
-    return sorted(rows, key=repr)
+    path = session.run(space_file, out=tmp_path / "run", workers=1, trials=UNDISTURBED_TRIALS)
+    assert repeatable(path) == repeatable(undisturbed)
+    assert len(repeatable(path)) > 20

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +10,6 @@ import pytest
 
 from metatune.tasks.characters import SIDE, CharacterData, CharacterFamily
 from metatune.tasks.glyphs import open_glyphs
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test reads or writes the user's cache; subprocesses inherit the folder."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("METATUNE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="session")
