@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from time import sleep
 from typing import Any
 
 from ray import tune
@@ -11,7 +12,7 @@ from metatune.jobs import RungResult, job_from_json, result_to_json
 
 
 class Carrier(tune.Trainable):
-    """Runs a job rung by rung; ``config["job"]`` is the job as JSON.
+    """Runs a job rung by rung; ``config["job"]`` is the job as JSON, or empty to warm up.
 
     It never reports ``done``: whether a trial ends is decided in one place, by the scheduler.
     """
@@ -20,13 +21,17 @@ class Carrier(tune.Trainable):
         # Here, and not above: the driver imports this module, and needs no torch.
         from metatune.trial import run_trial
 
-        self._rungs: Iterator[RungResult] = run_trial(job_from_json(config["job"]))
+        job = config["job"]
+        self._rungs: Iterator[RungResult] | None = run_trial(job_from_json(job)) if job else None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.setup(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
+        if self._rungs is None:  # warming up: this process is ready, others may not be
+            sleep(0.05)
+            return {"state": "warm", "rung": 0, "result": ""}
         result = next(self._rungs)
         # One flat message a rung; Tune would unfold and track every number of a nested one.
         return {"state": result.outcome, "rung": result.rung, "result": result_to_json(result)}

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from threading import Condition, Thread
+from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
@@ -30,6 +31,7 @@ _TUNE_SETTINGS = {
     "TUNE_MAX_PENDING_TRIALS_PG": "16",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
+WARM_SECONDS = 60.0  # a worker that takes longer to start is not waited for
 TICK = 0.2  # seconds between two looks at the terminal
 
 
@@ -45,6 +47,12 @@ class TuneRunner:
         self._changed = Condition()
         self._source: JobSource | None = None
         self._live: dict[str, TrialJob] = {}  # by Tune's trial id
+        # Tune gives a waiting trial the first actor that is free and drops the one that is still
+        # starting for it: with short trials a second worker would never come up. So all workers
+        # are started on an empty job, and released together.
+        self._cold = workers if workers > 1 else 0
+        self._warming: set[str] = set()
+        self._warm: set[str] = set()
         self._closing = False
         self._error: BaseException | None = None
         self._results: Any = None
@@ -133,6 +141,10 @@ class TuneRunner:
     def ask(self, carrier: str) -> dict[str, Any] | str | None:
         """A job's configuration; None if there is none now; FINISHED once closed."""
         with self._changed:
+            if self._cold and not self._closing:
+                self._cold -= 1
+                self._warming.add(carrier)
+                return {"job": ""}
             job = self._next_job()
             if job is None and not self._live and not self._closing:
                 # Tune would sleep a second between two questions; a new source comes sooner.
@@ -155,6 +167,8 @@ class TuneRunner:
     def report(self, carrier: str, text: str) -> bool:
         """Hand a rung's result to the source; True if the job goes on."""
         with self._changed:
+            if carrier in self._warming:
+                return self._keeps_warm(carrier)
             job, source = self._live.get(carrier), self._source
             if job is None or source is None or self._closing:
                 return False
@@ -168,9 +182,18 @@ class TuneRunner:
             self._changed.notify_all()
             return go_on
 
+    def _keeps_warm(self, carrier: str) -> bool:
+        """True while other workers are still starting, for some time at most."""
+        if not self._warm:
+            self._warm_until = monotonic() + WARM_SECONDS
+        self._warm.add(carrier)
+        waiting = len(self._warm) < self.workers and monotonic() < self._warm_until
+        return waiting and not self._closing
+
     def lost(self, carrier: str, reason: str) -> None:
         """The actor is gone."""
         with self._changed:
+            self._warm |= {carrier} & self._warming
             job, source = self._live.pop(carrier, None), self._source
             if job is not None and source is not None and not self._closing:
                 try:
