@@ -8,7 +8,7 @@ so a driver can look at data without importing torch.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
@@ -74,12 +74,13 @@ class TaskBatch:
 class Metric:
     """How a task is judged. ``sign`` is +1 where higher is better, -1 where lower is."""
 
-    name: Literal["accuracy", "mse"]
+    name: Literal["accuracy", "mse", "r2"]
     sign: Literal[1, -1]
 
 
 ACCURACY = Metric("accuracy", 1)
 MSE = Metric("mse", -1)
+R2 = Metric("r2", 1)
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ class FamilyInfo:
         grouped: False where groups mean nothing, as for tasks drawn from a formula.
         baselines: presets that stand in every leaderboard of this family.
         about: one sentence for ``metatune families``.
+        views: named ranges ``[from, to)`` of a table's columns, which kernels can look at alone.
     """
 
     name: str
@@ -110,6 +112,7 @@ class FamilyInfo:
     grouped: bool
     baselines: tuple[str, ...]
     about: str
+    views: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def effective_groups(self, split: Split) -> float:
         """Number of equally large groups that would weigh the same: (sum n)^2 / sum n^2."""

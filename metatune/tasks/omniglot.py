@@ -8,7 +8,6 @@ set aside for learning to learn. Tasks stay within one alphabet, the harder and 
 from __future__ import annotations
 
 import hashlib
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from metatune.errors import DataError
 from metatune.tasks.base import Split
 from metatune.tasks.cache import cached_arrays
 from metatune.tasks.characters import SIDE, CharacterData, CharacterFamily
+from metatune.tasks.files import find_file
 
 FILE = "omniglot_background.npz"
 SMALL = 20
@@ -30,17 +30,20 @@ _VERSION = "1"
 """Part of the cache's key: to be raised when the making of images changes."""
 
 
-def open_omniglot(data_dir: str | None = None) -> CharacterFamily:
+def open_omniglot(
+    data_dir: str | None = None, splits: Mapping[Split, tuple[str, ...]] | None = None
+) -> CharacterFamily:
     """The family; reads ``omniglot_background.npz`` and keeps the smaller images in the cache.
 
     Args:
         data_dir: folder with the file, or folder with a folder ``omniglot`` that has it; None
             takes the environment variable METATUNE_DATA.
+        splits: the alphabets of each split; None takes ``split_alphabets``.
 
     Raises:
         DataError: where the file is missing or not the one that is expected.
     """
-    path = find_file(data_dir)
+    path = find_file("omniglot", FILE, "omniglot", data_dir)
     content = path.read_bytes()
     key = hashlib.sha256(_VERSION.encode() + content).hexdigest()
     data = CharacterData(**cached_arrays("omniglot", key, lambda: _read(path).arrays()))
@@ -49,24 +52,11 @@ def open_omniglot(data_dir: str | None = None) -> CharacterFamily:
     return CharacterFamily(
         "omniglot",
         data,
-        split_alphabets(sizes),
+        splits or split_alphabets(sizes),
         about="Handwritten characters of 30 alphabets by 20 drawers each (Lake et al. 2015).",
         group_word="alphabet",
         hand_word="drawers",
     )
-
-
-def find_file(data_dir: str | None) -> Path:
-    """The data file in ``data_dir``, else in the folder that METATUNE_DATA names."""
-    folder = data_dir if data_dir is not None else os.environ.get("METATUNE_DATA")
-    ways = "name the folder by data_dir or by the environment variable METATUNE_DATA"
-    if not folder:
-        raise DataError(f"omniglot needs the file {FILE}, and no folder was named: {ways}")
-    base = Path(folder).expanduser()
-    for path in (base / FILE, base / "omniglot" / FILE):
-        if path.is_file():
-            return path
-    raise DataError(f"omniglot: no file {FILE} in {base} or {base / 'omniglot'}: {ways}")
 
 
 def split_alphabets(sizes: Mapping[str, int]) -> dict[Split, tuple[str, ...]]:

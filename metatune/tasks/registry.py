@@ -21,6 +21,24 @@ def _sinusoid(data_dir: str | None) -> TaskFamily:
     return SinusoidFamily()
 
 
+def _linear(data_dir: str | None) -> TaskFamily:
+    from metatune.tasks.linear import LinearFamily
+
+    return LinearFamily()
+
+
+def _quadratic(data_dir: str | None) -> TaskFamily:
+    from metatune.tasks.quadratic import QuadraticFamily
+
+    return QuadraticFamily()
+
+
+def _chembl(data_dir: str | None) -> TaskFamily:
+    from metatune.tasks.chembl import open_chembl
+
+    return open_chembl(data_dir)
+
+
 def _glyphs(data_dir: str | None) -> TaskFamily:
     from metatune.tasks.glyphs import open_glyphs
 
@@ -35,8 +53,11 @@ def _omniglot(data_dir: str | None) -> TaskFamily:
 
 FAMILIES: dict[str, Opener] = {
     "sinusoid": _sinusoid,
+    "linear": _linear,
+    "quadratic": _quadratic,
     "glyphs": _glyphs,
     "omniglot": _omniglot,
+    "chembl": _chembl,
 }
 
 

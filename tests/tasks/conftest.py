@@ -13,12 +13,12 @@ from metatune.tasks.glyphs import open_glyphs
 
 
 @pytest.fixture(scope="session")
-def omniglot_dir() -> str:
-    """METATUNE_DATA, else the folder shared/data beside the repository."""
+def data_dir() -> str:
+    """METATUNE_DATA, else the folder shared/data beside the repository: Omniglot and ChEMBL."""
     beside = Path(__file__).parents[3] / "shared" / "data"
     folder = Path(os.environ.get("METATUNE_DATA") or beside)
     if not folder.is_dir():
-        pytest.skip(f"no Omniglot: {folder} (METATUNE_DATA, else shared/data) is no folder")
+        pytest.skip(f"no real data: {folder} (METATUNE_DATA, else shared/data) is no folder")
     return str(folder)
 
 

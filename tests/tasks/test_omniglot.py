@@ -11,8 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metatune.errors import DataError
+from metatune.tasks import files
 from metatune.tasks import omniglot as module
 from metatune.tasks.base import SPLITS, Episode
+
+
+def find_file(folder):
+    return files.find_file("omniglot", module.FILE, "omniglot", folder)
 
 
 @settings(deadline=None, max_examples=25)
@@ -60,9 +65,9 @@ def test_the_file_is_found_in_the_folder_or_in_its_omniglot_folder(tmp_path, mon
     inner = tmp_path / "omniglot"
     inner.mkdir()
     (inner / module.FILE).write_bytes(b"")
-    assert module.find_file(str(tmp_path)) == module.find_file(str(inner)) == inner / module.FILE
+    assert find_file(str(tmp_path)) == find_file(str(inner)) == inner / module.FILE
     monkeypatch.setenv("METATUNE_DATA", str(tmp_path))
-    assert module.find_file(None) == inner / module.FILE
+    assert find_file(None) == inner / module.FILE
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path):
@@ -76,12 +81,12 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def omniglot(omniglot_dir):
+def omniglot(data_dir):
     try:
-        module.find_file(omniglot_dir)
+        find_file(data_dir)
     except DataError as error:
         pytest.skip(str(error))
-    return module.open_omniglot(omniglot_dir)
+    return module.open_omniglot(data_dir)
 
 
 def test_the_splits_of_the_background_alphabets_are_fixed(omniglot):
@@ -107,8 +112,8 @@ def test_every_character_has_twenty_drawers(omniglot):
     assert omniglot._index.shape == (964, 20)
 
 
-def test_images_are_the_pooled_originals_within_half_a_step_of_grey(omniglot, omniglot_dir):
-    with np.load(module.find_file(omniglot_dir)) as stored:
+def test_images_are_the_pooled_originals_within_half_a_step_of_grey(omniglot, data_dir):
+    with np.load(find_file(data_dir)) as stored:
         rows = np.arange(0, len(stored["bits"]), 997)
         ink = np.unpackbits(stored["bits"][rows], axis=1, count=105 * 105).reshape(-1, 1, 105, 105)
     expected = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(ink).float(), 28)[:, 0]
@@ -124,14 +129,12 @@ def test_twenty_way_tasks_can_be_had_from_every_split(omniglot):
     assert len(omniglot.usable_groups("train", Episode(20, 1, 5))) == 12
 
 
-def test_opening_again_reads_the_cache_and_gives_the_same(omniglot, omniglot_dir, monkeypatch):
+def test_opening_again_reads_the_cache_and_gives_the_same(omniglot, data_dir, monkeypatch):
     monkeypatch.setattr(module, "_read", None)
-    assert module.open_omniglot(omniglot_dir).fingerprint == omniglot.fingerprint
+    assert module.open_omniglot(data_dir).fingerprint == omniglot.fingerprint
 
 
-def test_a_copy_of_the_file_elsewhere_is_the_same_data(
-    omniglot, omniglot_dir, tmp_path, monkeypatch
-):
-    shutil.copyfile(module.find_file(omniglot_dir), tmp_path / module.FILE)
+def test_a_copy_of_the_file_elsewhere_is_the_same_data(omniglot, data_dir, tmp_path, monkeypatch):
+    shutil.copyfile(find_file(data_dir), tmp_path / module.FILE)
     monkeypatch.setenv("METATUNE_DATA", str(tmp_path))
     assert module.open_omniglot().fingerprint == omniglot.fingerprint
