@@ -1,8 +1,9 @@
 """Checkpoints of a trial: safetensors and JSON, never a pickle.
 
 ``<trial's folder>/rung-<r>/`` holds ``weights.safetensors`` (the meta-parameters),
-``moments.safetensors`` (the meta-optimiser's state), ``state.json``, and for each split that the
-rung was scored on ``<split>.safetensors`` with the query predictions (float16).
+``moments.safetensors`` (the meta-optimiser's state), ``average.safetensors`` (the weights' moving
+average, where there is one), ``state.json``, and for each split that the rung was scored on
+``<split>.safetensors`` with the query predictions (float16).
 """
 
 from __future__ import annotations
@@ -45,7 +46,15 @@ def save(folder: Path, rung: int, state: TrainingState, train_seconds: float) ->
     beside.mkdir(parents=True)
     save_file(_owned(state.params), beside / "weights.safetensors")
     save_file(_owned(state.moments), beside / "moments.safetensors")
-    numbers = {"step": state.step, "hopeless": state.hopeless, "train_seconds": train_seconds}
+    if state.average:
+        save_file(_owned(state.average), beside / "average.safetensors")
+    numbers = {
+        "step": state.step,
+        "hopeless": state.hopeless,
+        "spent": state.spent,
+        "train_seconds": train_seconds,
+        "averaged": bool(state.average),
+    }
     (beside / "state.json").write_text(json.dumps(numbers))
     shutil.rmtree(target, ignore_errors=True)
     beside.rename(target)
@@ -58,11 +67,14 @@ def load(folder: Path, rung: int) -> Checkpoint | None:
     source = rung_folder(folder, rung)
     try:
         numbers = json.loads((source / "state.json").read_text())
+        average = load_file(source / "average.safetensors") if numbers["averaged"] else {}
         state = TrainingState(
             step=int(numbers["step"]),
             params=load_file(source / "weights.safetensors"),
             moments=load_file(source / "moments.safetensors"),
             hopeless=int(numbers["hopeless"]),
+            spent=int(numbers["spent"]),
+            average=average,
         )
         return Checkpoint(state, float(numbers["train_seconds"]))
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):

@@ -33,6 +33,7 @@ class Plan:
         seed: the run's seed.
         trials: how many trials to ask for.
         minutes: wall clock of the whole run, verdict included; None: no limit.
+        code: folder that parts of the user's own are imported from; None: where Python looks.
     """
 
     space: ResolvedSpace
@@ -40,6 +41,7 @@ class Plan:
     seed: int
     trials: int
     minutes: float | None
+    code: str | None = None
 
     @property
     def rungs(self) -> tuple[int, ...]:
@@ -181,6 +183,7 @@ class Driver:
             tasks=self.plan.tasks(split),
             train=train,
             folder=str(folder),
+            code=self.plan.code,
         )
 
     def last_rung(self, trial: Trial) -> int:

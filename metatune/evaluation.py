@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import torch
 from torch import Tensor
 
 from metatune.errors import Diverged
-from metatune.learners.backbones import Params
-from metatune.learners.learner import Learner, to_tensors
+from metatune.learners.interface import Learner, Params, Tensors, to_tensors
+from metatune.learners.learner import task_losses
+from metatune.learners.training import is_hopeless
 from metatune.seeds import derive_seed
-from metatune.tasks.base import Episode, Metric, Split, TaskBatch, TaskFamily
+from metatune.tasks.base import Episode, FamilyInfo, Metric, Split, TaskBatch, TaskFamily
 
 CHUNK = 8  # tasks scored together: bounds memory, changes no score
 
@@ -55,12 +57,26 @@ def evaluation_tasks(
     return batches
 
 
-def score(learner: Learner, params: Params, batches: list[TaskBatch], step: int) -> Scores:
+def score(
+    learner: Learner,
+    info: FamilyInfo,
+    params: Params,
+    batches: Sequence[TaskBatch],
+    step: int,
+    prepare: Callable[[TaskBatch], Tensors] = to_tensors,
+) -> Scores:
     """Learn and judge every task.
 
+    Args:
+        learner: what learns them.
+        info: the family, for loss and metric.
+        params: meta-parameters.
+        batches: the tasks.
+        step: meta-steps trained, for the error.
+        prepare: arrays to tensors, with what else the learner wants to know of a task.
+
     Raises:
-        Diverged: a prediction is not finite, or the loss on every task is hopeless; ``step``
-            (meta-steps trained) goes into the error.
+        Diverged: a prediction is not finite, or the loss on every task is hopeless.
     """
     params = {name: p.detach() for name, p in params.items()}
     tasks: list[str] = []
@@ -70,13 +86,13 @@ def score(learner: Learner, params: Params, batches: list[TaskBatch], step: int)
     hopeless = True
     with torch.no_grad():
         for batch in batches:
-            tensors = to_tensors(batch)
+            tensors = prepare(batch)
             predictions = learner.predict(params, tensors)
             if not bool(torch.isfinite(predictions).all()):
                 raise Diverged(step, "predictions are not finite")
-            losses = learner.losses(predictions, tensors.query_y)
-            hopeless &= all(learner.is_hopeless(loss, tensors) for loss in losses.tolist())
-            judged = judge(learner.info.metric, predictions, tensors.query_y)
+            losses = task_losses(info, predictions, tensors.query_y)
+            hopeless &= all(is_hopeless(info, loss, tensors) for loss in losses.tolist())
+            judged = judge(info.metric, predictions, tensors)
             tasks += batch.ids
             groups += batch.groups
             values += judged.tolist()
@@ -86,8 +102,31 @@ def score(learner: Learner, params: Params, batches: list[TaskBatch], step: int)
     return Scores(tuple(tasks), tuple(groups), tuple(values), torch.cat(kept))
 
 
-def judge(metric: Metric, predictions: Tensor, y: Tensor) -> Tensor:
+def scores_jointly(learner: Learner, params: Params, batch: Tensors) -> bool:
+    """True where a query point's prediction changes with the query points beside it.
+
+    What metatune's own parts do is known beforehand; of a user's part it has to be measured.
+    """
+    first = {
+        name: getattr(batch, name)[:, :1]
+        for name in ("query_x", "query_y", "query_class", "query_pooled")
+        if getattr(batch, name) is not None
+    }
+    with torch.no_grad():
+        beside = learner.predict(params, batch)
+        alone = learner.predict(params, replace(batch, **first))
+    return not torch.allclose(
+        beside[:, :1], alone, rtol=1e-3, atol=1e-3 * float(beside.abs().max())
+    )
+
+
+def judge(metric: Metric, predictions: Tensor, batch: Tensors) -> Tensor:
     """The metric on each task ``(T,)``, in float64."""
     if metric.name == "accuracy":
-        return (predictions.argmax(2) == y).double().mean(1)
-    return (predictions - y).double().square().mean(dim=(1, 2))
+        return (predictions.argmax(2) == batch.query_y).double().mean(1)
+    error = (predictions - batch.query_y).double().square().mean(dim=(1, 2))
+    if metric.name == "mse":
+        return error
+    level = batch.support_y.mean(1, keepdim=True)
+    spread = (level - batch.query_y).double().square().mean(dim=(1, 2))
+    return 1 - error / spread.clamp_min(1e-12)  # targets that are all alike leave no spread

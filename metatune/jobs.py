@@ -29,6 +29,7 @@ class TrialJob:
         tasks: how many.
         train: False only scores what was trained up to rung ``recorded``, on ``split``.
         folder: where checkpoints go; None keeps none.
+        code: folder that parts of the user's own are imported from; None where there are none.
     """
 
     trial: str
@@ -45,6 +46,7 @@ class TrialJob:
     tasks: int
     train: bool
     folder: str | None
+    code: str | None = None
 
 
 @dataclass(frozen=True)

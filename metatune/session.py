@@ -35,12 +35,13 @@ from metatune.records.parquet import Compactor
 from metatune.records.reading import read_info, read_rows
 from metatune.runner import check_address, prepare_ray
 from metatune.space import Space, load_space, resolve
+from metatune.strategy import own
 from metatune.tasks.base import SPLITS, FamilyInfo, TaskFamily
 from metatune.tasks.registry import open_family
 
 
 def plan_of(
-    space: Space, *, trials: int | None = None, seed: int | None = None
+    space: Space, *, trials: int | None = None, seed: int | None = None, code: str | None = None
 ) -> tuple[Plan, TaskFamily]:
     """Check a space against its family's data, before anything starts.
 
@@ -48,10 +49,14 @@ def plan_of(
         space: as loaded.
         trials: overrides ``budget.trials``.
         seed: overrides ``seed``.
+        code: folder that parts of the user's own are imported from; by default the space file's.
 
     Raises:
         SpaceError, DataError: what cannot be run, in a sentence each.
     """
+    code = code or folder_of(space)
+    if code is not None:
+        own.look_in(code)
     family = open_family(space.family.name, space.family.data_dir)
     family.check(space.episode)
     resolved = resolve(space, family.info)
@@ -62,6 +67,7 @@ def plan_of(
         # What the file names is tried in any case.
         trials=max(space.budget.trials if trials is None else trials, len(resolved.initial)),
         minutes=space.budget.minutes,
+        code=code,
     )
     return plan, family
 
@@ -149,7 +155,7 @@ def reopen(path: str | Path, *, storage: str | None = None) -> tuple[RunFolder, 
     space = load_space(folder.space)
     if about["space_sha256"] != _hash(folder.space.read_text(encoding="utf-8")):
         raise RunError(f"{folder.space} was changed since the run started: start a new run with it")
-    plan, family = plan_of(space, trials=about["trials"], seed=about["seed"])
+    plan, family = plan_of(space, trials=about["trials"], seed=about["seed"], code=about["code"])
     if about["data"] != family.fingerprint:
         raise RunError(f"the data of {plan.info.name} have changed since the run {path} started")
     where = storage or about["storage"]
@@ -212,6 +218,12 @@ def on_ray(address: str | None, workers: int | None, folder: RunFolder) -> Itera
         yield runner
 
 
+def folder_of(space: Space) -> str | None:
+    """The folder of the file that a space was read from; None where it was not."""
+    file = Path(space.source.file)
+    return str(file.resolve().parent) if file.is_file() else None
+
+
 def _about(
     folder: RunFolder, plan: Plan, family: TaskFamily, text: str, storage: str | None
 ) -> dict[str, Any]:
@@ -223,6 +235,7 @@ def _about(
         "seed": plan.seed,
         "trials": plan.trials,
         "minutes": plan.minutes,
+        "code": plan.code,
         "rungs": plan.rungs,
         "tasks": {split: plan.tasks(split) for split in SPLITS if split != "train"},
         "episode": asdict(plan.space.space.episode),

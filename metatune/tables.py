@@ -9,7 +9,8 @@ from rich.table import Table
 
 from metatune.analysis import leaderboard, verdict_table
 from metatune.progress import show_gain, show_score
-from metatune.records.reading import Run
+from metatune.records.reading import Run, flatten
+from metatune.strategy import Strategy
 
 
 def select_table(run: Run, rows: int) -> Table:
@@ -75,9 +76,13 @@ def _name(row: pd.Series) -> str:
 
 
 def winner_text(run: Run) -> str:
-    """What the winner is: its knobs, or the whole strategy where it lies outside the space."""
+    """What the winner is: its knobs; where it lies outside the space, all that is no default."""
     winner = run.trials.loc[run.verdicts.iloc[-1]["winner"]]
-    knobs = json.loads(winner["params"] if pd.notna(winner["params"]) else winner["strategy"])
+    if pd.notna(winner["params"]):
+        knobs = json.loads(winner["params"])
+    else:
+        strategy = Strategy.model_validate_json(winner["strategy"])
+        knobs = flatten(strategy.model_dump(mode="json", exclude_defaults=True))
     settings = ", ".join(f"{name} = {_short(value)}" for name, value in knobs.items())
     return f"{winner['name']} is {_way(winner['structure'])}: {settings}"
 

@@ -8,7 +8,7 @@ in the trial's folder, so a trial that was cut short goes on from its last recor
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -18,26 +18,34 @@ import torch
 
 from metatune import checkpoint
 from metatune.errors import Diverged
-from metatune.evaluation import evaluation_tasks, score
+from metatune.evaluation import evaluation_tasks, score, scores_jointly
 from metatune.jobs import RungResult, TrialJob
-from metatune.learners.learner import Learner, Tensors, build_learner, to_tensors
-from metatune.learners.resource import step_cost, steps_within
-from metatune.learners.training import TrainingState, start_training, train
+from metatune.learners.augmentation import augment
+from metatune.learners.cross_fit import fold_of_group
+from metatune.learners.interface import Learner, Tensors, to_tensors
+from metatune.learners.learner import build_learner
+from metatune.learners.pooled import PooledModel, fit_pooled
+from metatune.learners.resource import pooled_cost, pooled_tasks, step_cost
+from metatune.learners.training import Course, TrainingState, start_training, train
 from metatune.seeds import derive_seed
-from metatune.strategy import Strategy
+from metatune.strategy import Pooled, Strategy, own
 from metatune.tasks.base import TaskBatch, TaskFamily
 from metatune.tasks.registry import open_family
 
 
-def run_trial(job: TrialJob) -> Iterator[RungResult]:
+def run_trial(job: TrialJob, family: TaskFamily | None = None) -> Iterator[RungResult]:
     """Train and score a strategy, rung by rung; the last result's outcome is not ``running``.
+
+    Args:
+        job: what to do.
+        family: where tasks come from; None opens the one that the job names.
 
     An exception of the strategy's own parts ends the trial as ``failed``; it does not leave here.
     """
     torch.set_num_threads(1)
     rung, resource = job.recorded, 0
     try:
-        for result in _rungs(job):
+        for result in _rungs(job, family):
             rung, resource = result.rung, result.resource
             yield result
     except Diverged as stop:
@@ -46,24 +54,71 @@ def run_trial(job: TrialJob) -> Iterator[RungResult]:
         yield _cut_short(rung + 1, "failed", traceback.format_exc(), resource)
 
 
-def _rungs(job: TrialJob) -> Iterator[RungResult]:
-    strategy = Strategy.model_validate(job.strategy)
-    family = open_family(job.family, job.data_dir)
-    learner = build_learner(strategy, family.info, job.episode.way)
-    tasks = evaluation_tasks(family, job.split, job.episode, job.tasks, job.run_seed, job.round)
-    last = strategy.last_rung(len(job.rungs)) if job.train else job.recorded
-    trained = _Trained(start_training(learner, _seed(job)), 0, 0.0, None)
+def _rungs(job: TrialJob, family: TaskFamily | None) -> Iterator[RungResult]:
+    work = _open(job, family)
+    tasks = evaluation_tasks(
+        work.family, job.split, job.episode, job.tasks, job.run_seed, job.round
+    )
+    last = work.strategy.last_rung(len(job.rungs)) if job.train else job.recorded
+    trained = _Trained(start_training(work.learner, work.seed), 0, 0.0, None)
     if job.folder is not None and job.recorded:
         found = checkpoint.load(Path(job.folder), job.recorded)
         if found is not None:
             trained = _Trained(found.state, job.recorded, found.train_seconds, None)
     if not job.train and trained.rung == last:
-        yield _judge(job, learner, tasks, trained, last)
+        yield _judge(work, tasks, trained, last)
     while trained.rung < last:
-        trained = _train_rung(job, learner, family, trained)
+        trained = _train_rung(work, trained)
         # A rung at or below job.recorded lost its checkpoint: trained again, not reported again.
         if trained.rung > job.recorded or (not job.train and trained.rung == last):
-            yield _judge(job, learner, tasks, trained, last)
+            yield _judge(work, tasks, trained, last)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A job with what it names, opened."""
+
+    job: TrialJob
+    strategy: Strategy
+    family: TaskFamily
+    learner: Learner
+    seed: int
+
+    def pooled(self, rung: int) -> PooledModel | None:
+        """The pooled model of a rung: a function of the job alone, so it is never stored."""
+        strategy, info, job = self.strategy, self.family.info, self.job
+        if not isinstance(strategy.prior, Pooled):
+            return None
+        diet = strategy.diet.episode(job.episode)
+        count = pooled_tasks(strategy, info, diet, job.rungs[rung - 1])
+        seeds = [derive_seed(self.seed, "pooled", task) for task in range(count)]
+        batches = (
+            self.family.sample("train", diet, seeds[start : start + POOLED_CHUNK])
+            for start in range(0, count, POOLED_CHUNK)
+        )
+        return fit_pooled(strategy.prior, batches, fold_of_group(strategy, info), self.seed)
+
+    def pooled_cost(self, rung: int) -> int:
+        """Forward-equivalents of fitting the pooled models of all rungs up to this one."""
+        diet = self.strategy.diet.episode(self.job.episode)
+        counts = [
+            pooled_tasks(self.strategy, self.family.info, diet, resource)
+            for resource in self.job.rungs[:rung]
+        ]
+        return sum(pooled_cost(self.strategy, self.family.info, diet, count) for count in counts)
+
+
+POOLED_CHUNK = 64  # tasks drawn at a time: bounds memory, changes nothing
+
+
+def _open(job: TrialJob, family: TaskFamily | None) -> _Work:
+    if job.code is not None:
+        own.look_in(job.code)
+    strategy = Strategy.model_validate(job.strategy)
+    family = family or open_family(job.family, job.data_dir)
+    learner = build_learner(strategy, family.info, job.episode.way)
+    seed = derive_seed(job.run_seed, "trial", job.round, job.trial, job.replica)
+    return _Work(job, strategy, family, learner, seed)
 
 
 @dataclass(frozen=True)
@@ -74,59 +129,84 @@ class _Trained:
     rung: int
     seconds: float
     loss: float | None
+    pooled: PooledModel | None = None
 
 
-def _seed(job: TrialJob) -> int:
-    return derive_seed(job.run_seed, "trial", job.round, job.trial, job.replica)
-
-
-def _train_rung(job: TrialJob, learner: Learner, family: TaskFamily, trained: _Trained) -> _Trained:
+def _train_rung(work: _Work, trained: _Trained) -> _Trained:
     """Train to the next rung."""
-    strategy, rung = learner.strategy, trained.rung + 1
+    job, strategy, info = work.job, work.strategy, work.family.info
+    rung = trained.rung + 1
     if not strategy.trains:
         return replace(trained, rung=rung)
-    diet, seed = strategy.diet.episode(job.episode), _seed(job)
-
-    def batches(step: int) -> Tensors:
-        seeds = [derive_seed(seed, "train", step, t) for t in range(strategy.outer.tasks_per_batch)]
-        return to_tensors(family.sample("train", diet, seeds))
-
     start = perf_counter()
-    until, total = (steps_within(job.rungs[r], strategy, diet) for r in (rung - 1, -1))
-    # Training tasks may have another number of classes than those that are judged.
-    learner = build_learner(strategy, family.info, diet.way)
-    state, loss = train(learner, trained.state, batches, until, total)
-    some = until > trained.state.step
-    seconds = trained.seconds + perf_counter() - start
-    return _Trained(state, rung, seconds, loss if some else None)
+    pooled = work.pooled(rung)
+    state, loss = trained.state, None
+    if strategy.meta.rule != "none":
+        # What pooled models have used is no longer there for steps.
+        until = job.rungs[rung - 1] - work.pooled_cost(rung)
+        course = Course(_batches(work, pooled), _cost(work), job.rungs[-1])
+        state, loss = train(work.learner, info, strategy.outer, state, course, until)
+    return _Trained(state, rung, trained.seconds + perf_counter() - start, loss, pooled)
 
 
-def _judge(
-    job: TrialJob, learner: Learner, tasks: list[TaskBatch], trained: _Trained, last: int
-) -> RungResult:
+def _batches(work: _Work, pooled: PooledModel | None) -> Callable[[int, float], Tensors]:
+    """The training tasks of each step."""
+    strategy, info = work.strategy, work.family.info
+
+    def batch(step: int, progress: float) -> Tensors:
+        numbers = range(strategy.outer.tasks_per_batch)
+        seeds = [derive_seed(work.seed, "train", step, task) for task in numbers]
+        episode = strategy.diet.episode(work.job.episode, progress)
+        tensors = to_tensors(work.family.sample("train", episode, seeds))
+        tensors = augment(strategy.diet, tensors, seeds, info.train_classes)
+        return tensors if pooled is None else pooled.attach(tensors, training=True)
+
+    return batch
+
+
+def _cost(work: _Work) -> Callable[[float], int]:
+    """Forward-equivalents of a step at a share of the full resource."""
+
+    def cost(progress: float) -> int:
+        episode = work.strategy.diet.episode(work.job.episode, progress)
+        return step_cost(work.strategy, work.family.info, episode)
+
+    return cost
+
+
+def _judge(work: _Work, tasks: list[TaskBatch], trained: _Trained, last: int) -> RungResult:
     """Score the learner and, where there is a folder, leave a checkpoint."""
+    job, strategy = work.job, work.strategy
+    pooled = trained.pooled or work.pooled(trained.rung)
+
+    def prepare(batch: TaskBatch) -> Tensors:
+        tensors = to_tensors(batch)
+        return tensors if pooled is None else pooled.attach(tensors, training=False)
+
     start = perf_counter()
-    scores = score(learner, trained.state.params, tasks, trained.state.step)
+    info, state = work.family.info, trained.state
+    scores = score(work.learner, info, state.usable, tasks, state.step, prepare)
     score_seconds = perf_counter() - start
+    jointly = strategy.transductive or (
+        strategy.has_own_part and scores_jointly(work.learner, state.usable, prepare(tasks[0]))
+    )
     if job.folder is not None:
         folder = Path(job.folder)
         if job.train:
-            checkpoint.save(folder, trained.rung, trained.state, trained.seconds)
+            checkpoint.save(folder, trained.rung, state, trained.seconds)
         checkpoint.save_predictions(folder, trained.rung, job.split, scores.predictions)
-    strategy = learner.strategy
-    cost = step_cost(strategy, strategy.diet.episode(job.episode))
     return RungResult(
         rung=trained.rung,
         outcome="completed" if trained.rung == last else "running",
         reason="",
-        resource=trained.state.step * cost,
+        resource=state.spent + work.pooled_cost(trained.rung),
         train_seconds=trained.seconds,
         score_seconds=score_seconds,
         train_loss=trained.loss,
         tasks=scores.tasks,
         groups=scores.groups,
         scores=scores.values,
-        transductive=strategy.transductive,
+        transductive=jointly,
     )
 
 

@@ -18,26 +18,29 @@ from metatune.learners.training import TrainingState
 from metatune.tasks.base import Split
 
 
-def state(step: int = 3, hopeless: int = 0) -> TrainingState:
+def state(
+    step: int = 3, hopeless: int = 0, average: dict[str, torch.Tensor] | None = None
+) -> TrainingState:
     generator = torch.Generator().manual_seed(step)
     params = {
         "backbone.layer0.weight": torch.randn(4, 3, generator=generator).T,  # not contiguous
         "head.bias": torch.randn(2, generator=generator),
     }
     moments = {"head.bias/exp_avg": torch.ones(2), "head.bias/step": torch.tensor(float(step))}
-    return TrainingState(step, params, moments, hopeless)
+    return TrainingState(step, params, moments, hopeless, spent=100 * step, average=average or {})
 
 
 def test_a_state_comes_back_bit_for_bit(tmp_path: Path) -> None:
-    saved = state(7, hopeless=4)
+    saved = state(7, hopeless=4, average={"head.bias": torch.full((2,), 0.3)})
     save(tmp_path, 2, saved, 1.2345678901234567)
     found = load(tmp_path, 2)
     assert found is not None
-    assert (found.state.step, found.state.hopeless) == (7, 4)
+    assert (found.state.step, found.state.hopeless, found.state.spent) == (7, 4, 700)
     assert found.train_seconds == 1.2345678901234567
     for some, others in (
         (found.state.params, saved.params),
         (found.state.moments, saved.moments),
+        (found.state.average, saved.average),
     ):
         assert some.keys() == others.keys()
         assert all(torch.equal(value, others[name]) for name, value in some.items())
@@ -51,11 +54,12 @@ def test_a_state_without_moments_or_parameters_comes_back_too(tmp_path: Path) ->
 
 
 def test_nothing_of_it_is_a_pickle(tmp_path: Path) -> None:
-    save(tmp_path, 1, state(), 0.0)
+    save(tmp_path, 1, state(average={"head.bias": torch.ones(2)}), 0.0)
     save_predictions(tmp_path, 1, "select", torch.ones(2, 3, 1).half())
     files = {path.name: path.read_bytes() for path in rung_folder(tmp_path, 1).iterdir()}
     assert set(files) == {
-        "weights.safetensors", "moments.safetensors", "state.json", "select.safetensors",
+        "weights.safetensors", "moments.safetensors", "average.safetensors", "state.json",
+        "select.safetensors",
     }  # fmt: skip
     for name, content in files.items():
         if name.endswith(".json"):
@@ -160,3 +164,9 @@ def test_a_save_that_breaks_off_leaves_the_state_before(tmp_path: Path, size: in
     found = load(tmp_path, 3)
     assert found is not None
     assert torch.equal(found.state.params["w"], torch.ones(20))
+
+
+def test_a_checkpoint_whose_average_is_lost_is_none(tmp_path: Path) -> None:
+    save(tmp_path, 1, state(average={"head.bias": torch.ones(2)}), 0.0)
+    (rung_folder(tmp_path, 1) / "average.safetensors").unlink()
+    assert load(tmp_path, 1) is None

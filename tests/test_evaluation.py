@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metatune.errors import Diverged
-from metatune.evaluation import CHUNK, evaluation_tasks, judge, score
-from metatune.learners.learner import Learner, build_learner
+from metatune.evaluation import CHUNK, evaluation_tasks, judge, score, scores_jointly
+from metatune.learners.interface import Learner, Params, Tensors, to_tensors
+from metatune.learners.learner import build_learner
 from metatune.presets import preset
-from metatune.strategy import SGD, Conv4, Meta, NoBackbone, Prototypes, Strategy
-from metatune.tasks.base import ACCURACY, MSE, SPLITS, Episode, TaskBatch, TaskFamily
+from metatune.strategy import MLP, Conv4, Meta, NoBackbone, Prototypes, Steps, Strategy
+from metatune.tasks.base import ACCURACY, MSE, R2, SPLITS, Episode, TaskBatch, TaskFamily
 from metatune.tasks.sinusoid import SinusoidFamily
 
 SINUSOID = SinusoidFamily()
@@ -31,7 +32,7 @@ def learner_of(family: TaskFamily, name: str, way: int) -> Learner:
     strategy = preset(name, family.info)
     if isinstance(strategy.backbone, Conv4):
         strategy = strategy.model_copy(update={"backbone": Conv4(width=4, depth=2)})
-    if isinstance(strategy.inner, SGD):
+    if isinstance(strategy.inner, Steps):
         few = strategy.inner.model_copy(update={"steps": min(5, strategy.inner.steps)})
         strategy = strategy.model_copy(update={"inner": few})
     return build_learner(strategy, family.info, way)
@@ -88,7 +89,9 @@ def test_scores_do_not_depend_on_how_tasks_are_chunked(tiny: TaskFamily, name: s
             for i in starts
         ]
 
-    whole, single, pairs = (score(learner, params, chunked(size), 0) for size in (7, 1, 2))
+    whole, single, pairs = (
+        score(learner, tiny.info, params, chunked(size), 0) for size in (7, 1, 2)
+    )
     for other in (single, pairs):
         assert (other.tasks, other.groups) == (whole.tasks, whole.groups)
         assert other.values == pytest.approx(whole.values, abs=1e-9)
@@ -99,7 +102,7 @@ def test_scores_name_their_tasks_and_keep_predictions_in_float16() -> None:
     learner = learner_of(SINUSOID, "maml", 1)
     batches = evaluation_tasks(SINUSOID, "select", WAVES, 10, 0, 1)
     params = learner.init(0)
-    scores = score(learner, params, batches, 0)
+    scores = score(learner, SINUSOID.info, params, batches, 0)
     assert scores.tasks == tuple(names(batches))
     assert scores.predictions.shape == (10, 6, 1)
     assert scores.predictions.dtype == torch.float16
@@ -116,7 +119,8 @@ def test_scoring_needs_no_gradient_and_leaves_parameters_alone() -> None:
     learner = learner_of(SINUSOID, "maml", 1)
     params = {name: p.requires_grad_() for name, p in learner.init(0).items()}
     before = {name: p.detach().clone() for name, p in params.items()}
-    scores = score(learner, params, evaluation_tasks(SINUSOID, "test", WAVES, 3, 0, 1), 0)
+    tasks = evaluation_tasks(SINUSOID, "test", WAVES, 3, 0, 1)
+    scores = score(learner, SINUSOID.info, params, tasks, 0)
     assert not scores.predictions.requires_grad
     assert all(torch.equal(p, before[name]) for name, p in params.items())
 
@@ -125,8 +129,9 @@ def test_scoring_needs_no_gradient_and_leaves_parameters_alone() -> None:
 def test_predictions_that_are_not_finite_diverge(poison: float) -> None:
     learner = learner_of(SINUSOID, "maml", 1)
     params = learner.init(0) | {"head.bias": torch.tensor([poison])}
+    tasks = evaluation_tasks(SINUSOID, "select", WAVES, 3, 0, 1)
     with pytest.raises(Diverged, match="predictions are not finite at meta-step 17") as caught:
-        score(learner, params, evaluation_tasks(SINUSOID, "select", WAVES, 3, 0, 1), 17)
+        score(learner, SINUSOID.info, params, tasks, 17)
     assert caught.value.step == 17
 
 
@@ -141,20 +146,78 @@ def test_losses_that_are_hopeless_on_every_task_diverge(tiny: TaskFamily) -> Non
     (batch,) = evaluation_tasks(tiny, "select", EPISODE, 6, 0, 1)
     wrong = (batch.query_y + 1) % EPISODE.way
     with pytest.raises(Diverged, match="hopeless at meta-step 3"):
-        score(learner, {}, [replace(batch, query_y=wrong)], 3)
+        score(learner, tiny.info, {}, [replace(batch, query_y=wrong)], 3)
     wrong[4] = batch.query_y[4]  # one task that goes well is hope
-    assert score(learner, {}, [replace(batch, query_y=wrong)], 3).values[4] == 1.0
+    assert score(learner, tiny.info, {}, [replace(batch, query_y=wrong)], 3).values[4] == 1.0
 
 
 def test_predictions_beyond_float16_are_kept_at_its_ends(tiny: TaskFamily) -> None:
     tasks = evaluation_tasks(tiny, "select", EPISODE, 9, 0, 1)
-    scores = score(sharp_pixels(tiny), {}, tasks, 0)
+    scores = score(sharp_pixels(tiny), tiny.info, {}, tasks, 0)
     assert bool(torch.isfinite(scores.predictions).all())
     assert float(scores.predictions.min()) == torch.tensor(-6e4).half()
     assert sum(scores.values) / 9 > 0.9  # judged before that
 
 
+def test_a_learner_is_told_of_a_task_what_is_prepared_for_it() -> None:
+    """As what a pooled model predicts is attached to tensors."""
+    learner = learner_of(SINUSOID, "maml", 1)
+    tasks = evaluation_tasks(SINUSOID, "select", WAVES, 3, 0, 1)
+
+    def louder(batch: TaskBatch) -> Tensors:
+        tensors = to_tensors(batch)
+        return replace(tensors, support_y=10 * tensors.support_y)
+
+    params = learner.init(0)
+    plain, prepared = (
+        score(learner, SINUSOID.info, params, tasks, 0, prepare) for prepare in (to_tensors, louder)
+    )
+    assert plain.values != prepared.values
+
+
+# --- whether query points are scored jointly ------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Centred:
+    """A learner of the user's own that centres inputs, on what it is built for."""
+
+    on: str
+
+    def init(self, seed: int) -> Params:
+        return {}
+
+    def predict(self, params: Params, batch: Tensors) -> torch.Tensor:
+        return batch.query_x - getattr(batch, self.on).mean(1, keepdim=True)
+
+    def meta_loss(self, params: Params, batch: Tensors, progress: float) -> torch.Tensor:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(("on", "jointly"), [("support_x", False), ("query_x", True)])
+def test_that_query_points_are_scored_jointly_is_measured(on: str, jointly: bool) -> None:
+    (tasks,) = evaluation_tasks(SINUSOID, "select", WAVES, 3, 0, 1)
+    assert scores_jointly(Centred(on), {}, to_tensors(tasks)) == jointly
+
+
+@pytest.mark.parametrize("norm", ["support", "transductive", "layer", "none"])
+def test_what_is_measured_is_what_built_in_parts_say_of_themselves(
+    tiny: TaskFamily, norm: str
+) -> None:
+    backbone = MLP.model_validate({"width": 8, "norm": norm})
+    strategy = Strategy(backbone=backbone, head=Prototypes())
+    learner = build_learner(strategy, tiny.info, EPISODE.way)
+    (tasks,) = evaluation_tasks(tiny, "select", EPISODE, 3, 0, 1)
+    assert scores_jointly(learner, learner.init(0), to_tensors(tasks)) == strategy.transductive
+
+
 # --- the metrics ----------------------------------------------------------------------------------
+
+
+def judged(query_y: torch.Tensor, support_y: torch.Tensor | None = None) -> Tensors:
+    """Tasks of which only labels matter."""
+    nothing = torch.zeros(0)
+    return Tensors(nothing, nothing if support_y is None else support_y, nothing, query_y)
 
 
 def test_accuracy_is_the_share_of_queries_whose_largest_logit_is_the_label() -> None:
@@ -163,7 +226,7 @@ def test_accuracy_is_the_share_of_queries_whose_largest_logit_is_the_label() -> 
         [[0.0, 1.0], [0.0, 1.0], [0.0, 1.0], [1.0, 0.0]],
     ])  # fmt: skip
     labels = torch.tensor([[0, 1, 0, 0], [0, 0, 0, 1]])
-    assert judge(ACCURACY, logits, labels).tolist() == [0.75, 0.0]
+    assert judge(ACCURACY, logits, judged(labels)).tolist() == [0.75, 0.0]
 
 
 @settings(deadline=None, max_examples=50)
@@ -178,6 +241,33 @@ def test_mse_is_the_mean_square_over_queries_and_outputs(
     values: list[tuple[float, float]],
 ) -> None:
     pairs = torch.tensor(values, dtype=torch.float64)
-    found = judge(MSE, pairs[None, :, :1], pairs[None, :, 1:])
+    found = judge(MSE, pairs[None, :, :1], judged(pairs[None, :, 1:]))
     expected = sum((a - b) ** 2 for a, b in values) / len(values)
     assert found.tolist() == pytest.approx([expected], rel=1e-9)
+
+
+def test_r2_compares_with_the_mean_of_the_support_set() -> None:
+    support = torch.tensor([[[1.0], [3.0]]])  # mean 2
+    query = torch.tensor([[[2.0], [6.0]]])  # so 0 and 16 are left to explain
+    for predictions, expected in (([2.0, 6.0], 1.0), ([2.0, 2.0], 0.0), ([2.0, 4.0], 0.75)):
+        values = torch.tensor(predictions).view(1, 2, 1)
+        assert judge(R2, values, judged(query, support)).tolist() == pytest.approx([expected])
+
+
+def test_r2_of_targets_that_are_all_alike_is_finite() -> None:
+    alike = torch.ones(1, 2, 1)
+    assert judge(R2, alike, judged(alike, alike)).tolist() == [1.0]
+    assert bool(torch.isfinite(judge(R2, 2 * alike, judged(alike, alike))).all())
+
+
+# --- query points scored jointly ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("norm", "jointly"), [("support", False), ("transductive", True)])
+def test_what_scores_query_points_jointly_is_found_out(
+    tiny: TaskFamily, norm: str, jointly: bool
+) -> None:
+    backbone = Conv4.model_validate({"width": 4, "depth": 2, "norm": norm})
+    learner = build_learner(Strategy(backbone=backbone, head=Prototypes()), tiny.info, EPISODE.way)
+    batch = to_tensors(tiny.sample("select", EPISODE, [1, 2]))
+    assert scores_jointly(learner, learner.init(0), batch) == jointly

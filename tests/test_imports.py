@@ -25,7 +25,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("jobs",),
     ("space",),
     ("learners",),
-    ("checkpoint", "evaluation", "trial"),
+    ("checkpoint", "evaluation", "trial", "testing"),
     ("records",),
     ("statistics", "history", "stopping", "budget"),
     ("proposer",),
@@ -170,9 +170,9 @@ def test_one_package_imports_ray() -> None:
     assert all(name.split(".")[0] == "runner" for name in users)
 
 
-def test_only_what_workers_run_imports_torch() -> None:
+def test_only_what_workers_and_tests_of_parts_run_imports_torch() -> None:
     users = {name.split(".")[0] for name in MODULES if "torch" in packages_of(name)}
-    assert users == {"learners", "evaluation", "checkpoint", "trial"}
+    assert users == {"learners", "evaluation", "checkpoint", "trial", "testing"}
 
 
 def brought_in(code: str) -> set[str]:

@@ -259,7 +259,7 @@ def test_records_and_study_agree_on_every_trials_state(finished: Path) -> None:
         assert told[str(trial)].state.name == names[row["state"]]
         assert told[str(trial)].user_attrs["state"] == row["state"]
         assert told[str(trial)].user_attrs["name"] == row["name"]
-        assert told[str(trial)].user_attrs["reason"] == row["reason"]
+        assert told[str(trial)].user_attrs["reason"] == row["reason"][-2000:]  # a traceback's end
     assert {t.state.name for t in told.values()} == {"COMPLETE", "PRUNED", "FAIL"}
 
 

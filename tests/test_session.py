@@ -62,6 +62,7 @@ def test_run_json_says_what_a_resume_needs_and_a_reader_wants(
         "seed": 5,
         "trials": 12,
         "minutes": None,
+        "code": str(space_file.parent),
         "rungs": [100, 300, 900],
         "tasks": {"select": 8, "confirm": 8, "test": 8},
         "episode": {"way": 1, "shot": 5, "query": 5},

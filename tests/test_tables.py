@@ -156,4 +156,7 @@ def test_the_winner_is_told_by_its_knobs_or_whole_where_it_lies_outside(run: Run
     story = decided()
     story.rows.pop()
     story.rows.append(Concluded("r1-0001", "r1-0001", "new groups", "nothing beats r2d2"))
-    assert "r2d2 is ridge, first_order: backbone = " in tables.winner_text(story.run())
+    text = tables.winner_text(story.run())
+    assert text.startswith("r2d2 is ridge, first_order: ")
+    assert "backbone.width = 8" in text
+    assert "{" not in text

@@ -18,19 +18,23 @@ from safetensors.torch import load_file
 
 from metatune.checkpoint import load, rung_folder
 from metatune.jobs import RungResult, TrialJob, job_to_json, result_from_json
-from metatune.learners.resource import step_cost
+from metatune.learners.resource import pooled_cost, pooled_tasks, step_cost
 from metatune.seeds import derive_seed
 from metatune.strategy import (
     MLP,
-    SGD,
     Conv4,
     Diet,
     Linear,
     Meta,
     Outer,
+    OwnBackbone,
+    Pooled,
     Prototypes,
     Ridge,
+    Seeds,
+    Steps,
     Strategy,
+    TableAugmentation,
 )
 from metatune.tasks.base import Episode, TaskFamily
 from metatune.tasks.registry import FAMILIES
@@ -42,11 +46,28 @@ EPISODE = Episode(way=1, shot=5, query=5)
 MAML = Strategy(
     backbone=MLP(width=8, depth=2),
     head=Linear(start="learned"),
-    inner=SGD(steps=1, lr=0.01, scope="all"),
+    inner=Steps(steps=1, lr=0.01, scope="all"),
     meta=Meta(rule="second_order"),
     outer=Outer(lr=0.01, tasks_per_batch=2),
 )
 SCRATCH = MAML.model_copy(update={"head": Linear(start="zero"), "meta": Meta(rule="none")})
+POOLED = Strategy(prior=Pooled(model="linear"), head=Ridge(intercept="free"), outer=MAML.outer)
+KINDS = {
+    "maml": MAML,
+    "a pooled model": POOLED,
+    "a pooled model alone": POOLED.model_copy(update={"meta": Meta(rule="none")}),
+    "an ensemble": MAML.model_copy(update={"combination": Seeds(members=2)}),
+    "a moving average": MAML.model_copy(update={"outer": Outer(tasks_per_batch=2, average=0.9)}),
+    "a curriculum": MAML.model_copy(update={"diet": Diet(start_shot=10)}),
+    "annealed rules": MAML.model_copy(
+        update={
+            "inner": Steps(steps=2, lr=0.01),
+            "meta": Meta(rule="second_order", first_order_until=0.3, multi_step_until=0.6),
+        }
+    ),
+    "noise": MAML.model_copy(update={"diet": Diet(augment=TableAugmentation(noise=0.1))}),
+}
+"""Strategies with all that a trial has to carry from one rung to the next."""
 
 
 def plain(strategy: Strategy) -> dict[str, Any]:
@@ -101,11 +122,34 @@ def test_a_trial_is_scored_at_every_rung_and_completed_at_the_last(tmp_path: Pat
     assert not any(result.transductive for result in results)
 
 
-def test_no_rung_exceeds_its_resource_or_falls_short_by_a_step(tmp_path: Path) -> None:
-    cost = step_cost(MAML, EPISODE)
-    for result, allowed in zip(run(job_of(tmp_path)), RUNGS, strict=True):
+def test_no_rung_exceeds_its_resource_or_falls_short_by_a_step() -> None:
+    cost = step_cost(MAML, SinusoidFamily.info, EPISODE)
+    for result, allowed in zip(run(job_of(None)), RUNGS, strict=True):
         assert allowed - cost < result.resource <= allowed
         assert result.resource % cost == 0
+
+
+def test_what_a_pooled_model_uses_is_no_longer_there_for_steps() -> None:
+    info, rungs = SinusoidFamily.info, (3_000, 9_000)
+    cost = step_cost(POOLED, info, EPISODE)
+    fits = [
+        pooled_cost(POOLED, info, EPISODE, pooled_tasks(POOLED, info, EPISODE, rung))
+        for rung in rungs
+    ]
+    for number, result in enumerate(run(job_of(None, POOLED, rungs=rungs))):
+        assert rungs[number] - cost < result.resource <= rungs[number]
+        assert (result.resource - sum(fits[: number + 1])) % cost == 0
+
+
+def test_a_curriculum_costs_what_its_tasks_have_at_the_time() -> None:
+    """Ten support points at the start and five from half of the resource on."""
+    strategy = MAML.model_copy(update={"diet": Diet(start_shot=10)})
+    info = SinusoidFamily.info
+    dear, cheap = (step_cost(MAML, info, Episode(1, shot, 5)) for shot in (10, 5))
+    first, half, late = run(job_of(None, strategy, rungs=(dear, 20 * dear, 40 * dear)))
+    assert first.resource == dear
+    assert 19 * dear < half.resource <= 20 * dear
+    assert (late.resource - half.resource) % cheap == 0
 
 
 def test_seconds_add_up_over_rungs() -> None:
@@ -122,9 +166,16 @@ def test_training_lowers_loss_and_error() -> None:
     assert sum(late.scores) < 0.8 * sum(early.scores)
 
 
+def test_what_is_scored_is_the_moving_average_where_there_is_one() -> None:
+    averaged = MAML.model_copy(update={"outer": MAML.outer.model_copy(update={"average": 0.9})})
+    for one, other in zip(run(job_of(None)), run(job_of(None, averaged)), strict=True):
+        assert one.train_loss == other.train_loss
+        assert one.scores != other.scores
+
+
 def test_a_rung_without_room_for_a_step_reports_no_loss() -> None:
     results = run(job_of(None, rungs=(1, 2, 300)))
-    cost = step_cost(MAML, EPISODE)
+    cost = step_cost(MAML, SinusoidFamily.info, EPISODE)
     assert [result.resource for result in results[:2]] == [cost, cost]  # at least one step
     assert [result.train_loss is None for result in results] == [False, True, False]
 
@@ -158,12 +209,41 @@ def test_training_tasks_may_have_another_number_of_classes(
     way: int, head: Linear | Ridge | Prototypes, tiny: TaskFamily, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(FAMILIES, "tiny", lambda data_dir: tiny)
-    steps = {"inner": SGD(scope="head")} if isinstance(head, Linear) else {}
+    steps = {"inner": Steps(scope="head")} if isinstance(head, Linear) else {}
     strategy = Strategy(backbone=MLP(width=30), head=head, diet=Diet(way=way), **steps)
     job = job_of(None, strategy, family="tiny", episode=Episode(3, 2, 3), rungs=(10_000,))
     (result,) = run(job)
     assert result.outcome == "completed", result.reason
     assert sum(result.scores) / len(result.scores) > 0.5  # chance is 1/3
+
+
+def test_a_part_of_the_users_own_is_found_beside_the_space_file_and_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "centred_parts.py").write_text(CENTRED)
+    for name, jointly in (("OnSupport", False), ("OnAll", True)):
+        strategy = Strategy(backbone=OwnBackbone(use=f"centred_parts:{name}"), head=Ridge())
+        results = run(job_of(None, strategy, code=str(tmp_path), rungs=(100,)))
+        assert [result.transductive for result in results] == [jointly], results[0].reason
+
+
+CENTRED = """
+class OnSupport:
+    def __init__(self, input_shape):
+        self.features, self.support_shapes_query = input_shape[0], True
+
+    def init(self, generator):
+        return {}
+
+    def __call__(self, params, x, n_support):
+        return x - x[:, :n_support].mean(1, keepdim=True)
+
+
+class OnAll(OnSupport):
+    def __call__(self, params, x, n_support):
+        return x - x.mean(1, keepdim=True)
+"""
 
 
 # --- the same everywhere --------------------------------------------------------------------------
@@ -218,18 +298,21 @@ def test_another_process_gives_the_same_results() -> None:
 # --- resuming -------------------------------------------------------------------------------------
 
 
-def test_a_trial_cut_short_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
-    whole = run(job_of(tmp_path / "whole"))
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_trial_cut_short_goes_on_as_if_it_had_not_been(tmp_path: Path, kind: str) -> None:
+    strategy = KINDS[kind]
+    whole = run(job_of(tmp_path / "whole", strategy))
+    assert [result.outcome for result in whole] == ["running", "running", "completed"]
     for recorded in (1, 2):
         folder = tmp_path / str(recorded)
-        cut_short(job_of(folder), recorded)
-        rest = run(job_of(folder, recorded=recorded))
+        cut_short(job_of(folder, strategy), recorded)
+        rest = run(job_of(folder, strategy, recorded=recorded))
         assert measured(rest) == measured(whole[recorded:])
         ends = [load(path, 3) for path in (tmp_path / "whole", folder)]
         assert ends[0] is not None
         assert ends[1] is not None
-        for name, p in ends[0].state.params.items():
-            assert torch.equal(p, ends[1].state.params[name])
+        for name, p in ends[0].state.usable.items():
+            assert torch.equal(p, ends[1].state.usable[name])
 
 
 def test_a_resumed_trial_counts_the_seconds_before(tmp_path: Path) -> None:
@@ -319,7 +402,7 @@ def test_a_part_that_raises_ends_the_trial_as_failed_with_the_traceback() -> Non
 
 
 @pytest.mark.parametrize(("change", "said"), [
-    ({"strategy": {"backbone": {"kind": "mlp"}}}, "Field required"),
+    ({"strategy": {"backbone": {"kind": "mpl"}}}, "mpl"),
     ({"family": "sinusiod"}, "sinusiod"),
     ({"family": "omniglot", "data_dir": "/nowhere"}, "/nowhere"),
 ])  # fmt: skip
@@ -339,7 +422,7 @@ def test_training_that_leaves_the_finite_numbers_ends_as_diverged(tmp_path: Path
 
 
 def test_scores_that_are_not_finite_end_as_diverged() -> None:
-    wild = SCRATCH.model_copy(update={"inner": SGD(steps=50, lr=1e9)})
+    wild = SCRATCH.model_copy(update={"inner": Steps(steps=50, lr=1e9)})
     (result,) = run(job_of(None, wild))
     assert result.outcome == "diverged"
     assert result.reason == "predictions are not finite at meta-step 0"

@@ -1,49 +1,17 @@
-"""Backbones: functions from inputs to features, for many tasks at once.
-
-Parameters are plain dictionaries of tensors, given by the caller. A parameter either has its own
-shape, and is shared by all tasks, or carries a leading task dimension ``T``, one copy a task: that
-is how inner steps adapt every task separately in one program.
-"""
+"""Backbones: functions from inputs to features, for many tasks at once (see ``interface.py``)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod, sqrt
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from metatune import strategy as parts
-
-Params = dict[str, Tensor]
-
-
-class Backbone(Protocol):
-    """Inputs to features. Finished classes below; ``build_backbone`` picks one."""
-
-    @property
-    def features(self) -> int:
-        """Features an example."""
-        ...
-
-    @property
-    def support_shapes_query(self) -> bool:
-        """True where features of the query depend on the support set (batch statistics)."""
-        ...
-
-    def init(self, generator: torch.Generator) -> Params:
-        """Random shared parameters."""
-        ...
-
-    def __call__(self, params: Params, x: Tensor, n_support: int) -> Tensor:
-        """Features ``(T, N, features)`` of inputs ``(T, N, *input_shape)``.
-
-        The first ``n_support`` examples of each task are its support set, from which batch
-        statistics are taken where the normalisation asks for them.
-        """
-        ...
+from metatune.learners.interface import Backbone, Params
+from metatune.strategy.own import load_own
 
 
 def build_backbone(part: parts.Backbone, input_shape: tuple[int, ...], grouped: bool) -> Backbone:
@@ -53,8 +21,15 @@ def build_backbone(part: parts.Backbone, input_shape: tuple[int, ...], grouped: 
             return RawInputs(prod(input_shape))
         case parts.MLP():
             return StackedMLP(part, prod(input_shape))
+        case parts.ResidualMLP():
+            return StackedResidualMLP(part, prod(input_shape))
+        case parts.SetEncoder():
+            return DeepSet(part, prod(input_shape))
         case parts.Conv4():
             return ConvNet(part, input_shape, grouped)
+        case parts.OwnBackbone():
+            own: Backbone = load_own(part, "backbones")(input_shape=input_shape, **part.options)
+            return own
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -72,6 +47,12 @@ def init_linear(inputs: int, outputs: int, generator: torch.Generator) -> tuple[
     return weight, bias
 
 
+def init_layer(name: str, inputs: int, outputs: int, generator: torch.Generator) -> Params:
+    """Weight and bias of a linear layer, by their names."""
+    weight, bias = init_linear(inputs, outputs, generator)
+    return {f"{name}.weight": weight, f"{name}.bias": bias}
+
+
 @dataclass(frozen=True)
 class RawInputs:
     """No backbone: the flattened inputs are the features."""
@@ -86,33 +67,134 @@ class RawInputs:
         return x.flatten(2)
 
 
+def activate(h: Tensor, name: str) -> Tensor:
+    """ReLU or tanh, by name."""
+    return torch.relu(h) if name == "relu" else torch.tanh(h)
+
+
+def init_norm(norm: str, width: int) -> Params:
+    """Gain and shift of a normalised layer; nothing where there is no normalisation."""
+    if norm == "none":
+        return {}
+    return {"gain": torch.ones(width), "shift": torch.zeros(width)}
+
+
+def normalise(params: Params, layer: str, h: Tensor, n_support: int, norm: str) -> Tensor:
+    """``(T, N, F)`` normalised by what ``norm`` says, each task by itself."""
+    if norm == "none":
+        return h
+    gain, shift = (_rows(params[f"{layer}.{name}"]) for name in ("gain", "shift"))
+    if norm == "layer":
+        return F.layer_norm(h, h.shape[-1:]) * gain + shift
+    # A lone support example is at its own mean, and its variance of 0 says nothing of a scale.
+    seen = h[:, :n_support] if norm == "support" else h
+    var, mean = torch.var_mean(seen, dim=1, correction=0, keepdim=True)
+    return (h - mean) * torch.rsqrt(var + 1e-5) * gain + shift
+
+
+def _rows(p: Tensor) -> Tensor:
+    """A vector for all tasks, or one a task, ready to meet ``(T, N, F)``."""
+    return p.unsqueeze(1) if p.ndim == 2 else p
+
+
 @dataclass(frozen=True)
 class StackedMLP:
     """Hidden layers as batched products over tasks (no loop over tasks)."""
 
     part: parts.MLP
     inputs: int
-    support_shapes_query: bool = False
+
+    @property
+    def features(self) -> int:
+        return self.part.width
+
+    @property
+    def support_shapes_query(self) -> bool:
+        return self.part.norm in ("support", "transductive")
+
+    def init(self, generator: torch.Generator) -> Params:
+        params: Params = {}
+        size = self.inputs
+        for layer in range(self.part.depth):
+            params |= init_layer(f"layer{layer}", size, self.part.width, generator)
+            norm = init_norm(self.part.norm, self.part.width)
+            params |= {f"layer{layer}.{name}": p for name, p in norm.items()}
+            size = self.part.width
+        return params
+
+    def __call__(self, params: Params, x: Tensor, n_support: int) -> Tensor:
+        h = x.flatten(2)
+        for number in range(self.part.depth):
+            layer = f"layer{number}"
+            h = linear(h, params[f"{layer}.weight"], params[f"{layer}.bias"])
+            h = normalise(params, layer, h, n_support, self.part.norm)
+            h = activate(h, self.part.activation)
+        return h
+
+
+@dataclass(frozen=True)
+class StackedResidualMLP:
+    """Pre-activation residual blocks (He et al. 2016), as batched products over tasks."""
+
+    part: parts.ResidualMLP
+    inputs: int
+
+    @property
+    def features(self) -> int:
+        return self.part.width
+
+    @property
+    def support_shapes_query(self) -> bool:
+        return self.part.norm in ("support", "transductive")
+
+    def init(self, generator: torch.Generator) -> Params:
+        width = self.part.width
+        params = init_layer("entry", self.inputs, width, generator)
+        for block in range(self.part.depth):
+            params |= init_layer(f"block{block}.first", width, width, generator)
+            params |= init_layer(f"block{block}.second", width, width, generator)
+            norm = init_norm(self.part.norm, width)
+            params |= {f"block{block}.{name}": p for name, p in norm.items()}
+        return params
+
+    def __call__(self, params: Params, x: Tensor, n_support: int) -> Tensor:
+        h = linear(x.flatten(2), params["entry.weight"], params["entry.bias"])
+        for number in range(self.part.depth):
+            block = f"block{number}"
+            z = normalise(params, block, h, n_support, self.part.norm)
+            z = linear(z, params[f"{block}.first.weight"], params[f"{block}.first.bias"])
+            z = activate(z, self.part.activation)
+            h = h + linear(z, params[f"{block}.second.weight"], params[f"{block}.second.bias"])
+        return h
+
+
+@dataclass(frozen=True)
+class DeepSet:
+    """An example beside the mean of its task's support inputs (Zaheer et al. 2017)."""
+
+    part: parts.SetEncoder
+    inputs: int
+    support_shapes_query: bool = True
+
+    @property
+    def _each(self) -> StackedMLP:
+        part = self.part
+        mlp = parts.MLP(width=part.width, depth=part.depth, activation=part.activation)
+        return StackedMLP(mlp, self.inputs)
 
     @property
     def features(self) -> int:
         return self.part.width
 
     def init(self, generator: torch.Generator) -> Params:
-        params: Params = {}
-        size = self.inputs
-        for layer in range(self.part.depth):
-            weight, bias = init_linear(size, self.part.width, generator)
-            params[f"layer{layer}.weight"], params[f"layer{layer}.bias"] = weight, bias
-            size = self.part.width
-        return params
+        width = self.part.width
+        return self._each.init(generator) | init_layer("join", 2 * width, width, generator)
 
     def __call__(self, params: Params, x: Tensor, n_support: int) -> Tensor:
-        activate = torch.relu if self.part.activation == "relu" else torch.tanh
-        h = x.flatten(2)
-        for layer in range(self.part.depth):
-            h = activate(linear(h, params[f"layer{layer}.weight"], params[f"layer{layer}.bias"]))
-        return h
+        h = self._each(params, x, n_support)
+        summary = h[:, :n_support].mean(1, keepdim=True).expand_as(h)
+        joined = linear(torch.cat([h, summary], 2), params["join.weight"], params["join.bias"])
+        return activate(joined, self.part.activation)
 
 
 @dataclass(frozen=True)

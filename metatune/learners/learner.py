@@ -1,55 +1,61 @@
-"""A learner: a strategy at work on a family's tasks.
+"""The learner of a composition: a strategy at work on a family's tasks.
 
 The learner itself is constant; its meta-parameters are a dictionary of tensors that the caller
-holds. ``predict`` learns every task of a batch from its support set and predicts its query set.
+holds: ``backbone.*``, ``head.*``, ``rate.*`` (of inner steps), ``prior.*``, ``joint.*`` (the layer
+over all train classes) and ``fold<k>.backbone.*`` (copies for cross-fitting).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import log
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metatune.learners import heads
-from metatune.learners.backbones import Backbone, Params, build_backbone, init_linear, linear
-from metatune.learners.inner_loop import adapt
+from metatune.learners import prior, rules
+from metatune.learners.backbones import build_backbone
+from metatune.learners.ensemble import Ensemble
+from metatune.learners.heads import build_head
+from metatune.learners.inner_loop import FIRST_ORDER, Through, adapt, init_rates
+from metatune.learners.interface import Backbone, Examples, Head, Learner, Params, Tensors
+from metatune.learners.linear_head import LinearHead
 from metatune.seeds import derive_seed
-from metatune.strategy import SGD, Linear, NearestNeighbour, Prototypes, Ridge, Strategy
-from metatune.tasks.base import FamilyInfo, TaskBatch
+from metatune.strategy import Linear, Seeds, Steps, Strategy
+from metatune.strategy.own import load_own
+from metatune.tasks.base import FamilyInfo
+
+
+def build_learner(strategy: Strategy, info: FamilyInfo, way: int) -> Learner:
+    """The learner of a strategy for tasks of ``way`` classes (regression: 1)."""
+    outputs = info.outputs or way
+    if strategy.learner is not None:
+        maker = load_own(strategy.learner, "learners")
+        own: Learner = maker(info=info, outputs=outputs, **strategy.learner.options)
+        return own
+    single = _compose(strategy, info, outputs)
+    if isinstance(strategy.combination, Seeds):
+        return Ensemble(single, strategy.combination.members, info.kind == "classification")
+    return single
+
+
+def _compose(strategy: Strategy, info: FamilyInfo, outputs: int) -> ComposedLearner:
+    shape = info.input_shape
+    if isinstance(strategy.inner, Steps) and strategy.inner.scope == "context":
+        # The context stands beside every input: constant channels of images, columns of tables.
+        shape = (shape[0] + strategy.inner.context, *shape[1:])
+    grouped = strategy.meta.rule in ("second_order", "truncated")
+    backbone = build_backbone(strategy.backbone, shape, grouped)
+    classes = info.kind == "classification"
+    head = build_head(strategy.head, backbone.features, outputs, info.views, classes)
+    part = strategy.head if isinstance(strategy.head, Linear) else Linear()
+    layer = LinearHead(part, backbone.features, outputs)
+    return ComposedLearner(strategy, info, outputs, backbone, head, layer)
 
 
 @dataclass(frozen=True)
-class Tensors:
-    """A batch of ``T`` tasks as tensors; ``support_y`` and ``query_y`` as in ``TaskBatch``."""
-
-    support_x: Tensor
-    support_y: Tensor
-    query_x: Tensor
-    query_y: Tensor
-    support_class: Tensor | None
-    query_class: Tensor | None
-
-    def __len__(self) -> int:
-        return self.support_x.shape[0]
-
-
-def to_tensors(batch: TaskBatch) -> Tensors:
-    """The batch as tensors that share its memory."""
-    classes = (batch.support_class, batch.query_class)
-    return Tensors(
-        torch.from_numpy(batch.support_x),
-        torch.from_numpy(batch.support_y),
-        torch.from_numpy(batch.query_x),
-        torch.from_numpy(batch.query_y),
-        *(None if c is None else torch.from_numpy(c) for c in classes),
-    )
-
-
-@dataclass(frozen=True)
-class Learner:
+class ComposedLearner:
     """What a strategy does with a family's tasks.
 
     Attributes:
@@ -57,36 +63,58 @@ class Learner:
         info: the family.
         outputs: numbers predicted an example: classes of a test task, or regression outputs.
         backbone: inputs to features.
+        head: features to predictions in closed form; None where steps adapt ``layer``.
+        layer: the linear head, and the layer of joint training.
     """
 
     strategy: Strategy
     info: FamilyInfo
     outputs: int
     backbone: Backbone
+    head: Head | None
+    layer: LinearHead
 
     # --- meta-parameters ------------------------------------------------------------------------
 
     def init(self, seed: int) -> Params:
         """Meta-parameters before any training."""
         generator = torch.Generator().manual_seed(derive_seed(seed, "init"))
-        params = {f"backbone.{k}": p for k, p in self.backbone.init(generator).items()}
-        features = self.backbone.features
-        match self.strategy.head:
-            case Linear(start="learned"):
-                weight, bias = init_linear(features, self.outputs, generator)
-                params |= {"head.weight": weight, "head.bias": bias}
-            case Ridge() as ridge if ridge.learn:
-                params["head.log_penalty"] = torch.tensor(log(ridge.penalty))
-                params["head.scale"] = torch.tensor(1.0)
-                params["head.offset"] = torch.tensor(0.0)
-        if self._trains_classifier:
-            weight, bias = init_linear(features, self.info.train_classes, generator)
-            params |= {"joint.weight": weight, "joint.bias": bias}
+        strategy = self.strategy
+        params = over("backbone.", self.backbone.init(generator))
+        params |= over("head.", (self.head or self.layer).init(generator))
+        if isinstance(strategy.inner, Steps):
+            params |= over("rate.", init_rates(strategy.inner, self._adapted(params)))
+        params |= over("prior.", prior.init(strategy.prior))
+        if self.trains_classifier:
+            classes = self.info.train_classes * (4 if strategy.diet.quarter_turns else 1)
+            params |= over("joint.", self.layer.random(classes, generator))
+        if strategy.cross_fits_backbone(self.info):
+            for fold in range(strategy.folds(self.info)):
+                params |= over(f"fold{fold}.backbone.", self.backbone.init(generator))
         return params
 
+    def _adapted(self, params: Params) -> Params:
+        """What inner steps change, as shared parameters."""
+        assert isinstance(self.strategy.inner, Steps)
+        scope = self.strategy.inner.scope
+        found: Params = {}
+        if scope in ("all", "body") and not self._frozen:
+            found |= over("backbone.", under("backbone.", params))
+        if scope in ("all", "head"):
+            random = self.layer.random(self.outputs, torch.Generator().manual_seed(0))
+            found |= over("head.", random)
+        if scope == "context":
+            found["context"] = torch.zeros(self.strategy.inner.context)
+        return found
+
     @property
-    def _trains_classifier(self) -> bool:
+    def trains_classifier(self) -> bool:
+        """True where one layer over all train classes is trained."""
         return self.strategy.meta.rule == "joint" and self.info.kind == "classification"
+
+    @property
+    def _frozen(self) -> bool:
+        return bool(getattr(self.strategy.backbone, "frozen", False))
 
     # --- learning a task ------------------------------------------------------------------------
 
@@ -94,121 +122,160 @@ class Learner:
         """Learn each task from its support set and predict its query set.
 
         Returns:
-            ``(T, Q, outputs)``: logits for classes, values for regression; differentiable with
-            respect to ``params`` in the way that ``strategy.meta.rule`` says.
+            ``(T, Q, outputs)``: logits for classes, values for regression.
         """
-        body, head = _split(params)
-        if isinstance(self.strategy.inner, SGD):
-            return self._predict_by_steps(body, head, batch, self.strategy.inner)
-        support, query = self._features(body, batch)
-        targets = self._targets(batch.support_y)
-        match self.strategy.head:
-            case Prototypes() as part:
-                return heads.prototypes(part, support, targets, query)
-            case NearestNeighbour() as part:
-                return heads.nearest_neighbour(part, support, targets, query)
-            case Ridge() as part:
-                if not part.learn:
-                    return heads.ridge(support, targets, query, torch.tensor(part.penalty))
-                values = heads.ridge(support, targets, query, head["log_penalty"].exp())
-                return head["scale"] * values + head["offset"]
-        raise AssertionError("a linear head needs inner steps; Strategy.problems refuses this")
+        inner = self.strategy.inner
+        steps = (inner.test_steps or inner.steps) if isinstance(inner, Steps) else 0
+        return self.predictions(params, batch, steps, FIRST_ORDER)[-1]
 
-    def _predict_by_steps(self, body: Params, head: Params, batch: Tensors, inner: SGD) -> Tensor:
-        tasks, n_support = batch.support_x.shape[:2]
-        second_order = self.strategy.meta.rule == "second_order"
-        if not head:
-            zeros, outputs = batch.support_x.new_zeros, self.outputs
-            head = {"weight": zeros(self.backbone.features, outputs), "bias": zeros(outputs)}
-            if any(p.requires_grad for p in body.values()):
-                # The adapted head is a function of the body, through which gradients are to pass.
-                head = {name: p.requires_grad_() for name, p in head.items()}
-        if inner.scope == "head":
+    def predictions(
+        self, params: Params, batch: Tensors, steps: int, through: Through
+    ) -> list[Tensor]:
+        """Query predictions after each inner step; just the one where there are no steps.
+
+        Args:
+            params: meta-parameters; gradients reach those that ask for one.
+            batch: the tasks.
+            steps: inner steps to take.
+            through: what gradients know of the steps.
+        """
+        params = self.without_frozen(params)
+        mean = prior.values(self.strategy.prior, under("prior.", params), batch)
+        targets = self._targets(batch, None if mean is None else mean[0])
+        if isinstance(self.strategy.inner, Steps):
+            path, predict = self._by_steps(params, batch, targets, steps, through)
+            found = [predict(fast) for fast in path]
+        else:
+            assert self.head is not None
+            support, query = self._features(under("backbone.", params), batch)
+            found = [self.head(under("head.", params), support, targets, query)]
+        return found if mean is None else [values + mean[1] for values in found]
+
+    def adapted(self, params: Params, batch: Tensors, steps: int) -> tuple[Params, Tensor]:
+        """What inner steps make of the parameters, ``(T, ...)`` each, and the query predictions."""
+        targets = self._targets(batch, None)
+        path, predict = self._by_steps(params, batch, targets, steps, FIRST_ORDER)
+        return path[-1], predict(path[-1])
+
+    def _by_steps(
+        self, params: Params, batch: Tensors, targets: Tensor, steps: int, through: Through
+    ) -> tuple[list[Params], Callable[[Params], Tensor]]:
+        """What is adapted, after each step; and what is predicted from it for the query."""
+        inner, body = self.strategy.inner, under("backbone.", params)
+        assert isinstance(inner, Steps)
+        y = targets if self.info.kind == "regression" else batch.support_y
+        learned, rates = under("head.", params), under("rate.", params)
+        n_support = batch.support_x.shape[1]
+        if inner.scope == "head" or self.layer.part.start in ("prototypes", "ridge"):
             support, query = self._features(body, batch)
+            head = self.layer.start(learned, support.features, targets)
+        else:
+            head = self.layer.start(learned, batch.support_x, targets)
+        start = self._start(inner, body, head, len(batch))
+        if any(p.requires_grad for p in params.values()):
+            # What adapted parameters become depends on more than where they start.
+            start = {n: p if p.requires_grad else p.requires_grad_() for n, p in start.items()}
 
-            def head_loss(fast: Params) -> Tensor:
-                return self.losses(linear(support, **fast), batch.support_y)
+        def support_loss_of_head(fast: Params) -> Tensor:
+            return self.losses(self.layer(under("head.", fast), support.features), y)
 
-            fast = adapt(head, head_loss, tasks, inner.steps, inner.lr, second_order)
-            return linear(query, **fast)
+        def query_by_head(fast: Params) -> Tensor:
+            return self.layer(under("head.", fast), query.features)
 
-        def loss(fast: Params) -> Tensor:
-            body, head = _split(fast)
-            features = self.backbone(body, batch.support_x, n_support)
-            return self.losses(linear(features, **head), batch.support_y)
+        if inner.scope == "head":
+            path = adapt(inner, start, support_loss_of_head, rates, steps, through)
+            return path, query_by_head
+        fixed = over("head.", head) | over("backbone.", body)
 
-        start = _join(body, head)
-        body, head = _split(adapt(start, loss, tasks, inner.steps, inner.lr, second_order))
-        _, query = self._features(body, batch)
-        return linear(query, **head)
+        def predict(fast: Params, x: Tensor, n_support: int) -> Tensor:
+            now = fixed | fast
+            if (context := fast.get("context")) is not None:
+                x = beside(x, context)
+            features = self.backbone(under("backbone.", now), x, n_support)
+            return self.layer(under("head.", now), features)
 
-    def _features(self, body: Params, batch: Tensors) -> tuple[Tensor, Tensor]:
-        """Features of support and query, in one pass."""
+        def support_loss(fast: Params) -> Tensor:
+            return self.losses(predict(fast, batch.support_x, n_support), y)
+
+        def query_predictions(fast: Params) -> Tensor:
+            if not self.backbone.support_shapes_query:
+                return predict(fast, batch.query_x, 0)
+            both = torch.cat([batch.support_x, batch.query_x], 1)
+            return predict(fast, both, n_support)[:, n_support:]
+
+        return adapt(inner, start, support_loss, rates, steps, through), query_predictions
+
+    def _start(self, inner: Steps, body: Params, head: Params, tasks: int) -> Params:
+        """One copy a task of what is adapted."""
+        start: Params = {}
+        if inner.scope in ("all", "body") and not self._frozen:
+            start |= over("backbone.", {n: p.expand(tasks, *p.shape) for n, p in body.items()})
+        if inner.scope in ("all", "head"):
+            start |= over("head.", head)
+        if inner.scope == "context":
+            like = next(iter(body.values()))
+            start["context"] = like.new_zeros(tasks, inner.context)
+        return start
+
+    def _features(self, body: Params, batch: Tensors) -> tuple[Examples, Examples]:
+        """Support and query as heads see them, in one pass."""
         n_support = batch.support_x.shape[1]
         both = self.backbone(body, torch.cat([batch.support_x, batch.query_x], 1), n_support)
-        return both[:, :n_support], both[:, n_support:]
+        return (
+            Examples(both[:, :n_support], batch.support_x.flatten(2)),
+            Examples(both[:, n_support:], batch.query_x.flatten(2)),
+        )
+
+    def without_frozen(self, params: Params) -> Params:
+        """The parameters; those of a frozen backbone as constants."""
+        if not self._frozen:
+            return params
+        return {n: p.detach() if "backbone." in n else p for n, p in params.items()}
+
+    def _targets(self, batch: Tensors, mean: Tensor | None) -> Tensor:
+        """``(T, S, O)``: one-hot classes, or what the prior mean leaves of the labels."""
+        if self.info.kind == "classification":
+            ways = int(batch.support_y.max()) + 1
+            return F.one_hot(batch.support_y, ways).to(batch.support_x.dtype)
+        return batch.support_y if mean is None else batch.support_y - mean
 
     # --- losses ---------------------------------------------------------------------------------
 
-    def _targets(self, y: Tensor) -> Tensor:
-        """Regression targets of a head in closed form: one-hot for classes."""
-        if self.info.kind == "regression":
-            return y
-        return F.one_hot(y, self.outputs).to(torch.get_default_dtype())
-
     def losses(self, predictions: Tensor, y: Tensor) -> Tensor:
         """Mean loss of each task ``(T,)``: cross-entropy for classes, else squared error."""
-        if self.info.kind == "regression":
-            return (predictions - y).square().mean(dim=(1, 2))
-        losses = F.cross_entropy(predictions.flatten(0, 1), y.flatten(), reduction="none")
-        return losses.reshape(y.shape).mean(1)
+        return task_losses(self.info, predictions, y)
 
-    def meta_loss(self, params: Params, batch: Tensors) -> Tensor:
-        """The loss that meta-training lowers, a scalar."""
-        if self.strategy.meta.rule != "joint":
-            return self.losses(self.predict(params, batch), batch.query_y).mean()
-        body, head = _split(params)
-        # All examples of all tasks are one supervised batch: one "task" without a query.
-        x = torch.cat([batch.support_x, batch.query_x], 1).flatten(0, 1).unsqueeze(0)
-        features = self.backbone(body, x, x.shape[1])
-        if self._trains_classifier:
-            assert batch.support_class is not None
-            assert batch.query_class is not None
-            y = torch.cat([batch.support_class, batch.query_class], 1).flatten()
-            logits = linear(features, params["joint.weight"], params["joint.bias"])
-            return F.cross_entropy(logits[0], y)
-        y = torch.cat([batch.support_y, batch.query_y], 1).flatten(0, 1).unsqueeze(0)
-        return self.losses(linear(features, head["weight"], head["bias"]), y).mean()
-
-    def is_hopeless(self, loss: float, batch: Tensors) -> bool:
-        """True for a loss that no learning comes back from.
-
-        That is a squared error of 1,000 times the targets' variance, or a cross-entropy of
-        100,000 times that of guessing (sharp but sound metric heads reach 10,000).
-        """
-        if self.info.kind == "regression":
-            targets = torch.cat([batch.support_y, batch.query_y], 1)
-            return loss > 1e3 * float(targets.var(correction=0))
-        classes = self.info.train_classes if self._trains_classifier else self.outputs
-        return loss > 1e5 * log(max(2, classes))
+    def meta_loss(self, params: Params, batch: Tensors, progress: float) -> Tensor:
+        """The scalar that meta-training lowers, by the strategy's rule (see ``rules.py``)."""
+        return rules.meta_loss(self, params, batch, progress)
 
 
-def build_learner(strategy: Strategy, info: FamilyInfo, way: int) -> Learner:
-    """The learner of a strategy for tasks of ``way`` classes (regression: 1)."""
-    grouped = strategy.meta.rule == "second_order"
-    backbone = build_backbone(strategy.backbone, info.input_shape, grouped)
-    return Learner(strategy, info, info.outputs or way, backbone)
+def task_losses(info: FamilyInfo, predictions: Tensor, y: Tensor) -> Tensor:
+    """Mean loss of each task ``(T,)``: cross-entropy for classes, else squared error.
+
+    Args:
+        info: says which.
+        predictions: ``(T, N, O)``.
+        y: labels ``(T, N)`` or targets ``(T, N, O)``.
+    """
+    if info.kind == "regression":
+        return (predictions - y).square().mean(dim=(1, 2))
+    losses = F.cross_entropy(predictions.flatten(0, 1), y.flatten(), reduction="none")
+    return losses.reshape(y.shape).mean(1)
 
 
-def _split(params: Params) -> tuple[Params, Params]:
-    """Body and head, without their prefixes."""
-
-    def under(prefix: str) -> Params:
-        return {k.removeprefix(prefix): p for k, p in params.items() if k.startswith(prefix)}
-
-    return under("backbone."), under("head.")
+def under(prefix: str, params: Mapping[str, Tensor]) -> Params:
+    """Parameters whose names begin so, without that beginning."""
+    return {n.removeprefix(prefix): p for n, p in params.items() if n.startswith(prefix)}
 
 
-def _join(body: Params, head: Params) -> Params:
-    """The inverse of ``_split``."""
-    return {f"backbone.{k}": p for k, p in body.items()} | {f"head.{k}": p for k, p in head.items()}
+def over(prefix: str, params: Mapping[str, Tensor]) -> Params:
+    """The inverse of ``under``."""
+    return {f"{prefix}{name}": p for name, p in params.items()}
+
+
+def beside(x: Tensor, context: Tensor) -> Tensor:
+    """Inputs ``(T, N, C, ...)`` and each task's context ``(T, c)`` as constant channels."""
+    shape = (len(x), x.shape[1], context.shape[1], *x.shape[3:])
+    constant = context.reshape(len(x), 1, -1, *(1,) * (x.ndim - 3)).expand(shape)
+    return torch.cat([x, constant], 2)

@@ -12,7 +12,7 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from metatune.learners.backbones import Params
+from metatune.learners.interface import Params
 from metatune.strategy import Outer
 
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # Adam's usual constants
@@ -45,7 +45,9 @@ def update(
         if grad is None:
             continue
         grad = grad * shrink if shrink is not None else grad
-        decayed = params[name] * (1 - lr * outer.weight_decay)
+        # Weights decay; biases, gains, rates, penalties and scales have no natural zero.
+        decay = outer.weight_decay if grad.ndim > 1 else 0.0
+        decayed = params[name] * (1 - lr * decay)
         if outer.kind == "sgd":
             updated[name] = decayed - lr * grad
             continue
@@ -65,3 +67,14 @@ def _clip_factor(grads: list[Tensor], limit: float) -> Tensor | None:
         return None
     norm = torch.stack([grad.square().sum() for grad in grads]).sum().sqrt()
     return (limit / (norm + 1e-6)).clamp(max=1.0)
+
+
+def averaged(outer: Outer, average: Params, params: Params, step: int) -> Params:
+    """The exponential moving average after step ``step``; empty where ``outer.average`` is 0.
+
+    Early on it forgets faster, so that it does not remember the random start.
+    """
+    if not outer.average:
+        return {}
+    decay = min(outer.average, (1 + step) / (10 + step))
+    return {name: torch.lerp(p, average.get(name, p), decay) for name, p in params.items()}

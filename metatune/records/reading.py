@@ -140,7 +140,7 @@ def _flat_frame(
     strategies: Sequence[dict[str, Any] | None], index: pd.Index, taken: pd.Index
 ) -> pd.DataFrame:
     """Strategies as columns with dotted names, in the order of their first appearance."""
-    flat = [_flatten(strategy or {}) for strategy in strategies]
+    flat = [flatten(strategy or {}) for strategy in strategies]
     names = list(dict.fromkeys(name for row in flat for name in row))
     columns = {
         # A strategy's own key must not hide a column of the table.
@@ -150,11 +150,12 @@ def _flat_frame(
     return pd.DataFrame({name: column.set_axis(index) for name, column in columns.items()}, index)
 
 
-def _flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted names; lists as JSON."""
     flat: dict[str, Any] = {}
     for key, value in data.items():
         if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = json.dumps(value) if isinstance(value, list) else value
     return flat

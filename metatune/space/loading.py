@@ -29,6 +29,7 @@ from metatune.space.schema import Entry, Space
 from metatune.space.source import Place, Problem, Source, listed, load_yaml, refuse, show
 from metatune.space.validation import check
 from metatune.strategy import Strategy
+from metatune.strategy import problems as problems_of
 from metatune.tasks.base import FamilyInfo
 
 Role = Literal["default", "preset", "baseline", "initial"]
@@ -252,7 +253,7 @@ class _Builder:
             self.problems.append(Problem(place, problem.found, problem.allowed))
         if strategy is None:
             return None
-        for sentence in strategy.problems(self.info, self.space.episode):
+        for sentence in problems_of(strategy, self.info, self.space.episode):
             found = f"{request.name} ({sentence})"
             self.problems.append(Problem(request.place, found, "a strategy that makes sense"))
         return strategy
@@ -266,7 +267,7 @@ class _Builder:
         strategy = PRESETS[name](self.info)
         if name in presets_for(self.info):
             return strategy
-        reasons = strategy.problems(self.info, self.space.episode)
+        reasons = problems_of(strategy, self.info, self.space.episode)
         found = f"{name} ({'; '.join(reasons)})" if reasons else name
         self.problems.append(Problem(place, found, listed(presets_for(self.info))))
         return None
@@ -318,7 +319,7 @@ def _tree_problems(tree: KnobTree, space: Space, info: FamilyInfo) -> list[Probl
         for problem in problems:
             place = _written_in_tree(problem.place, origins, tree.common)
             malformed[Problem(place, problem.found, problem.allowed)] = None
-        for sentence in strategy.problems(info, space.episode) if strategy else ():
+        for sentence in problems_of(strategy, info, space.episode) if strategy else ():
             senseless.setdefault(sentence, []).append(params)
     choices = {knob.name for knob in tree.knobs() if isinstance(knob, ChoiceKnob)}
     combinations = (_combination(said, found, choices) for said, found in senseless.items())

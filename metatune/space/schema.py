@@ -122,12 +122,15 @@ class Verdict(Section):
 class Partial(Section):
     """Parts of a strategy, each whole or in part. No knobs here."""
 
+    prior: Plain | None = Field(None, description="what is predicted before the learner on top")
     backbone: Plain | None = Field(None, description="inputs to features")
     head: Plain | None = Field(None, description="features to predictions")
     inner: Plain | None = Field(None, description="gradient steps on the support set")
     meta: Plain | None = Field(None, description="what the meta-parameters follow")
     outer: Plain | None = Field(None, description="the meta-optimiser")
     diet: Plain | None = Field(None, description="the shape of training tasks")
+    combination: Plain | None = Field(None, description="one learner, or several averaged")
+    learner: Plain | None = Field(None, description="a whole learner of your own")
     start: str | None = Field(None, description="the weights to start from; `none` for random ones")
 
     def plain(self) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def _locate(model: type[BaseModel], loc: Place) -> tuple[Place, type[BaseModel] 
     owner: type[BaseModel] | None = model
     options: list[type[BaseModel]] = [model]
     for part in loc:
-        tagged = [option for option in options if _tag(option) == part]
+        tagged = [option for option in options if part in _tags(option)]
         if len(options) > 1 and tagged:
             options = tagged
             continue
@@ -93,9 +93,10 @@ def _locate(model: type[BaseModel], loc: Place) -> tuple[Place, type[BaseModel] 
     return tuple(place), owner
 
 
-def _tag(model: type[BaseModel]) -> object:
+def _tags(model: type[BaseModel]) -> tuple[object, ...]:
+    """The kinds that a model stands for in a discriminated union."""
     field = model.model_fields.get("kind")
-    return field.default if field else None
+    return get_args(field.annotation) if field else ()
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:

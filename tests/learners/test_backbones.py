@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from collections.abc import Callable
+from typing import Any, get_args
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metatune.learners.backbones import ConvNet, Params, build_backbone
-from metatune.strategy import MLP, Conv4, NoBackbone
+from metatune.learners.backbones import ConvNet, build_backbone
+from metatune.learners.interface import Backbone, Params
+from metatune.strategy import MLP, Conv4, NoBackbone, OwnBackbone, ResidualMLP, SetEncoder
 
 NORMS = get_args(Conv4.model_fields["norm"].annotation)
 TASKS, SUPPORT, QUERY = 3, 4, 5
@@ -23,7 +25,7 @@ def conv(norm: str, grouped: bool = False, depth: int = 2) -> ConvNet:
     return backbone
 
 
-def shared(backbone: ConvNet) -> Params:
+def shared(backbone: Backbone) -> Params:
     """Shared parameters in float64, away from where scales are one and shifts zero."""
     generator = torch.Generator().manual_seed(3)
     params = {name: p.double() for name, p in backbone.init(generator).items()}
@@ -166,6 +168,88 @@ def test_an_mlp_equals_a_loop_over_tasks_and_layers(activation: str) -> None:
     assert backbone.features == 5
 
 
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def rows() -> Tensor:
+    generator = torch.Generator().manual_seed(4)
+    return torch.randn(TASKS, SUPPORT + QUERY, 6, generator=generator, dtype=torch.float64)
+
+
+def linear_by_hand(params: Params, layer: str, h: Tensor) -> Tensor:
+    return h @ params[f"{layer}.weight"] + params[f"{layer}.bias"]
+
+
+def normed_by_hand(params: Params, layer: str, h: Tensor, norm: str) -> Tensor:
+    """One task's activations ``(N, F)``, normalised as ``norm`` says."""
+    if norm == "none":
+        return h
+    source, axis = {"support": (h[:SUPPORT], 0), "transductive": (h, 0), "layer": (h, 1)}[norm]
+    mean, var = source.mean(axis, keepdim=True), source.var(axis, correction=0, keepdim=True)
+    return (h - mean) / torch.sqrt(var + 1e-5) * params[f"{layer}.gain"] + params[f"{layer}.shift"]
+
+
+def mlp_by_hand(part: MLP, params: Params, x: Tensor) -> Tensor:
+    for layer in range(part.depth):
+        h = linear_by_hand(params, f"layer{layer}", x)
+        x = torch.tanh(normed_by_hand(params, f"layer{layer}", h, part.norm))
+    return x
+
+
+def residual_by_hand(part: ResidualMLP, params: Params, x: Tensor) -> Tensor:
+    h = linear_by_hand(params, "entry", x)
+    for block in range(part.depth):
+        z = normed_by_hand(params, f"block{block}", h, part.norm)
+        z = torch.tanh(linear_by_hand(params, f"block{block}.first", z))
+        h = h + linear_by_hand(params, f"block{block}.second", z)
+    return h
+
+
+def set_encoder_by_hand(part: SetEncoder, params: Params, x: Tensor) -> Tensor:
+    each = mlp_by_hand(MLP(depth=part.depth), params, x)
+    summary = each[:SUPPORT].mean(0).expand_as(each)
+    return torch.tanh(linear_by_hand(params, "join", torch.cat([each, summary], 1)))
+
+
+TABLE_BACKBONES = [
+    *((MLP(width=5, activation="tanh", norm=norm), mlp_by_hand) for norm in NORMS),
+    *((ResidualMLP(width=5, activation="tanh", norm=norm), residual_by_hand) for norm in NORMS),
+    (SetEncoder(width=5, activation="tanh"), set_encoder_by_hand),
+]
+
+
+@pytest.mark.parametrize("copied", [False, True])
+@pytest.mark.parametrize(("part", "by_hand_of_task"), TABLE_BACKBONES)
+def test_networks_for_tables_equal_the_formula_task_by_task(
+    part: Any, by_hand_of_task: Callable[..., Tensor], copied: bool
+) -> None:
+    backbone, x = build_backbone(part, (6,), False), rows()
+    params = shared(backbone)
+    own = [params] * TASKS
+    if copied:
+        params = per_task(params)
+        own = [{name: p[t] for name, p in params.items()} for t in range(TASKS)]
+    expected = torch.stack([by_hand_of_task(part, own[t], x[t]) for t in range(TASKS)])
+    torch.testing.assert_close(backbone(params, x, SUPPORT), expected)
+    assert backbone.features == expected.shape[2]
+
+
+@pytest.mark.parametrize(("part", "by_hand_of_task"), TABLE_BACKBONES)
+def test_networks_for_tables_say_whether_the_support_set_shapes_the_query(
+    part: Any, by_hand_of_task: Callable[..., Tensor]
+) -> None:
+    backbone, x = build_backbone(part, (6,), False), rows()
+    params, other = shared(backbone), rows()
+    other[:, 0] *= 3
+    before, after = (backbone(params, z, SUPPORT)[:, SUPPORT:] for z in (x, other))
+    assert torch.equal(before, after) != backbone.support_shapes_query
+
+
+def test_a_lone_support_example_leaves_features_finite() -> None:
+    backbone = build_backbone(MLP(width=5, norm="support"), (6,), False)
+    assert bool(torch.isfinite(backbone(shared(backbone), rows()[:, :3], 1)).all())
+
+
 def test_no_backbone_hands_inputs_on_flattened() -> None:
     backbone = build_backbone(NoBackbone(), (2, 3), False)
     x = torch.arange(24.0).reshape(2, 2, 2, 3)
@@ -192,3 +276,8 @@ def test_activations_keep_their_size_through_the_blocks() -> None:
         out = F.conv2d(h, params[f"block{block}.weight"], padding=0)
         assert 0.7 < float(out.square().mean() / (2 * h.square().mean())) < 1.4
         h = out.relu()
+
+
+def test_a_backbone_of_the_users_own_is_made_with_its_options() -> None:
+    part = OwnBackbone(use="builtins:dict", options={"depth": 3})
+    assert build_backbone(part, (2, 3), False) == {"input_shape": (2, 3), "depth": 3}

@@ -1,0 +1,55 @@
+"""Prior means of regressions: what is predicted before the learner on top fits the rest."""
+
+from __future__ import annotations
+
+from math import log
+
+import torch
+from torch import Tensor
+
+from metatune.learners.interface import Params, Tensors
+from metatune.strategy import Pooled, PriorMean, SupportMean
+
+TINY = 1e-6  # a strength of 0 has no logarithm
+
+
+def init(part: PriorMean) -> Params:
+    """The prior's own meta-parameters."""
+    match part:
+        case SupportMean(learn=True):
+            strength = torch.tensor(log(max(part.strength, TINY)))
+            return {"log_strength": strength, "mean": torch.tensor(part.mean)}
+        case Pooled(learn=True):
+            return {"blend": torch.tensor(part.blend)}
+    return {}
+
+
+def values(part: PriorMean, params: Params, batch: Tensors) -> tuple[Tensor, Tensor] | None:
+    """The prior mean at support ``(T, S, O)`` and query ``(T, Q, O)``; None where it is zero."""
+    match part:
+        case SupportMean():
+            return _shrunk(part, params, batch)
+        case Pooled():
+            assert batch.support_pooled is not None
+            assert batch.query_pooled is not None
+            blend = params["blend"] if part.learn else part.blend
+            own, others = batch.support_y.mean(1, keepdim=True), means_of_others(batch.support_y)
+            return others + blend * batch.support_pooled, own + blend * batch.query_pooled
+    return None
+
+
+def _shrunk(part: SupportMean, params: Params, batch: Tensors) -> tuple[Tensor, Tensor]:
+    strength = params["log_strength"].exp() if part.learn else part.strength
+    mean = params["mean"] if part.learn else part.mean
+    shots = batch.support_y.shape[1]
+    level = (batch.support_y.sum(1, keepdim=True) + strength * mean) / (shots + strength)
+    return level, level.expand(-1, batch.query_x.shape[1], -1)
+
+
+def means_of_others(y: Tensor) -> Tensor:
+    """``(T, S, O)``: the mean of all the other labels of the task.
+
+    A support example must not see its own label in what is taken off it: what is left would be
+    smaller than what is left of a query example.
+    """
+    return (y.sum(1, keepdim=True) - y) / (y.shape[1] - 1)

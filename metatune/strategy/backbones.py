@@ -1,0 +1,81 @@
+"""Backbones: inputs -> features.
+
+``norm`` says where statistics of a layer come from: ``support`` (of the task's support set alone),
+``transductive`` (support and query together: query points then inform each other, and every score
+says so), ``layer`` (of each example alone) or ``none``. A ``frozen`` backbone keeps the weights
+that it starts with: neither inner steps nor meta-training change them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from metatune.strategy.parts import OwnPart, Part
+
+Norm = Literal["support", "transductive", "layer", "none"]
+
+
+class NoBackbone(Part):
+    """Raw inputs, flattened."""
+
+    kind: Literal["none"] = "none"
+
+
+class MLP(Part):
+    """``depth`` hidden layers of ``width`` units (images are flattened)."""
+
+    kind: Literal["mlp"] = "mlp"
+    width: int = Field(40, ge=1, le=4096)
+    depth: int = Field(2, ge=1, le=16)
+    activation: Literal["relu", "tanh"] = "relu"
+    norm: Norm = "none"
+    frozen: bool = False
+
+
+class ResidualMLP(Part):
+    """A linear layer to ``width``, then ``depth`` blocks ``h + W2 act(W1 norm(h))``."""
+
+    kind: Literal["residual_mlp"] = "residual_mlp"
+    width: int = Field(64, ge=1, le=4096)
+    depth: int = Field(2, ge=1, le=16)
+    activation: Literal["relu", "tanh"] = "relu"
+    norm: Norm = "layer"
+    frozen: bool = False
+
+
+class Conv4(Part):
+    """``depth`` blocks of 3x3 convolution, normalisation, ReLU and 2x2 max-pooling."""
+
+    kind: Literal["conv4"] = "conv4"
+    width: int = Field(32, ge=1, le=1024)
+    depth: int = Field(4, ge=1, le=8)
+    norm: Norm = "support"
+    frozen: bool = False
+
+
+class SetEncoder(Part):
+    """Features of an example beside what its support set is like (Zaheer et al. 2017).
+
+    An MLP of each example; the mean of its last layer over the support *inputs* is appended to
+    every example of the task, and one more layer of ``width`` follows. No label is seen.
+    """
+
+    kind: Literal["set_encoder"] = "set_encoder"
+    width: int = Field(64, ge=1, le=4096)
+    depth: int = Field(2, ge=1, le=16)
+    activation: Literal["relu", "tanh"] = "relu"
+    frozen: bool = False
+
+
+class OwnBackbone(OwnPart):
+    """The user's own network, pretrained or not: a ``metatune.learners.interface.Backbone``."""
+
+    kind: Literal["own"] = "own"
+    frozen: bool = False
+
+
+Backbone = Annotated[
+    NoBackbone | MLP | ResidualMLP | Conv4 | SetEncoder | OwnBackbone, Field(discriminator="kind")
+]

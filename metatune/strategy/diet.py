@@ -1,0 +1,107 @@
+"""The task diet: which tasks a learner is trained on."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from metatune.strategy.parts import Part
+from metatune.tasks.base import Episode
+
+Where = Literal["both", "support", "query"]
+
+
+class NoAugmentation(Part):
+    """Training tasks as they are."""
+
+    kind: Literal["none"] = "none"
+
+
+class ImageAugmentation(Part):
+    """Images are moved and bent, each by a draw of its own.
+
+    Attributes:
+        shift: largest shift as a share of the side, in each direction.
+        rotate: largest turn in degrees.
+        scale: largest change of size: factors in [1 / (1 + scale), 1 + scale], log-uniform.
+        shear: largest shear in degrees.
+        elastic: standard deviation in pixels of a smooth random displacement.
+        where: which sets are changed.
+        copies: support examples are given this many times more, each augmented anew.
+    """
+
+    kind: Literal["image"] = "image"
+    shift: float = Field(0.0, ge=0, le=0.5)
+    rotate: float = Field(0.0, ge=0, le=180)
+    scale: float = Field(0.0, ge=0, le=2)
+    shear: float = Field(0.0, ge=0, le=45)
+    elastic: float = Field(0.0, ge=0, le=10)
+    where: Where = "both"
+    copies: int = Field(0, ge=0, le=16)
+
+
+class TableAugmentation(Part):
+    """Tables are blurred.
+
+    Attributes:
+        noise: standard deviation of Gaussian noise on each input.
+        dropout: chance that a task loses a feature: it is zero in all its examples.
+        target_scale: regression: all targets of a task are multiplied by one factor in
+            [1 / (1 + target_scale), 1 + target_scale], log-uniform, and by a random sign.
+        where: which sets get noise.
+        copies: support examples are given this many times more, each with its own noise.
+    """
+
+    kind: Literal["table"] = "table"
+    noise: float = Field(0.0, ge=0, le=1e3)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    target_scale: float = Field(0.0, ge=0, le=10)
+    where: Where = "both"
+    copies: int = Field(0, ge=0, le=16)
+
+
+Augmentation = Annotated[
+    NoAugmentation | ImageAugmentation | TableAugmentation, Field(discriminator="kind")
+]
+
+
+class Diet(Part):
+    """The shape of training tasks where it differs from the test's (None keeps the test's).
+
+    Attributes:
+        way: classes a task.
+        shot: support examples a class.
+        query: query examples a class.
+        start_way: curriculum: classes a task at the start; moves to ``way`` over the first half
+            of the resource.
+        start_shot: curriculum: support examples at the start, likewise.
+        quarter_turns: every class of a task is turned by a random quarter turn, and a turned
+            class is a class of its own (as the Omniglot papers have it).
+        augment: what is done to examples.
+    """
+
+    way: int | None = Field(None, ge=1, le=1024)
+    shot: int | None = Field(None, ge=1, le=1024)
+    query: int | None = Field(None, ge=1, le=1024)
+    start_way: int | None = Field(None, ge=1, le=1024)
+    start_shot: int | None = Field(None, ge=1, le=1024)
+    quarter_turns: bool = False
+    augment: Augmentation = NoAugmentation()
+
+    def episode(self, test: Episode, progress: float = 1.0) -> Episode:
+        """The training episode for tasks judged as ``test``, at ``progress`` of the resource."""
+        share = min(1.0, 2 * progress)
+
+        def between(start: int | None, end: int) -> int:
+            return end if start is None else round(start + share * (end - start))
+
+        return Episode(
+            between(self.start_way, self.way or test.way),
+            between(self.start_shot, self.shot or test.shot),
+            self.query or test.query,
+        )
+
+    def episodes(self, test: Episode) -> tuple[Episode, ...]:
+        """The episodes at the two ends of the training, for checks before anything starts."""
+        return (self.episode(test, 0.0), self.episode(test))

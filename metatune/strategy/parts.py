@@ -1,0 +1,25 @@
+"""What all parts of a strategy have in common, and how a part of the user's own is named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Part(BaseModel):
+    """A part of a strategy: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class OwnPart(Part):
+    """A part of the user's own.
+
+    ``use`` is ``module:name`` (importable where workers run), or a name that an installed package
+    registers as an entry point (see ``metatune.strategy.own``). ``options`` are passed on as
+    keywords; their values may be knobs.
+    """
+
+    use: str = Field(min_length=1)
+    options: dict[str, Any] = Field(default_factory=dict)
