@@ -1,0 +1,92 @@
+"""The examples do what they say."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from metatune import session
+from metatune.errors import SpaceError
+from metatune.jobs import TrialJob
+from metatune.space import load_space
+from metatune.trial import run_trial
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+OWN_PARTS = EXAMPLES / "own_parts.yaml"
+
+
+@pytest.fixture(autouse=True)
+def _own_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders that are looked in stay with one test."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+
+def test_the_simplest_meta_learner_learns_to_learn_in_fewer_than_40_lines() -> None:
+    example = EXAMPLES / "meta_learner.py"
+    assert len(example.read_text().splitlines()) < 40
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(example)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    before, after = (float(line.split()[-1]) for line in done.stdout.splitlines()[-2:])
+    assert after < before / 4
+    assert done.stderr == ""
+
+
+def test_a_space_with_parts_of_ones_own_is_accepted() -> None:
+    plan, family = session.plan_of(load_space(OWN_PARTS))
+    assert family.info.name == "sinusoid"
+    assert plan.code == str(EXAMPLES)
+    names = [entry.name for entry in plan.space.initial]
+    assert names == ["ridge", "shrunk"]
+    assert {knob.name for knob in plan.space.tree.knobs()} >= {"backbone.options.count"}
+
+
+def test_every_way_through_that_space_trains() -> None:
+    plan, family = session.plan_of(load_space(OWN_PARTS))
+    proposed = [
+        plan.space.strategy_from(
+            plan.space.tree.walk(lambda knob, at=at: at.get(knob.name) or knob.middle())[1]
+        )
+        for at in plan.space.tree.structures()
+    ]
+    assert {strategy.head.kind for strategy in proposed} == {"ridge", "own"}
+    assert {strategy.backbone.kind for strategy in proposed} == {"own"}
+    for strategy in (*proposed, *(entry.strategy for entry in plan.space.initial)):
+        job = TrialJob(
+            trial="r1-0000",
+            round=1,
+            replica=0,
+            strategy=strategy.model_dump(mode="json"),
+            family="sinusoid",
+            data_dir=None,
+            episode=plan.space.space.episode,
+            run_seed=0,
+            rungs=(2_000,),
+            recorded=0,
+            split="select",
+            tasks=4,
+            train=True,
+            folder=None,
+            code=plan.code,
+        )
+        (result,) = run_trial(job, family)
+        assert result.outcome == "completed", result.reason
+        assert not result.transductive
+
+
+def test_a_part_that_is_not_there_is_told(tmp_path: Path) -> None:
+    text = OWN_PARTS.read_text().replace("own_parts:Smoother", "own_parts:Smother")
+    (tmp_path / "own_parts.py").write_text((EXAMPLES / "own_parts.py").read_text())
+    path = tmp_path / "space.yaml"
+    path.write_text(text)
+    with pytest.raises(SpaceError) as caught:
+        session.plan_of(load_space(path))
+    assert "the module own_parts has no Smother" in str(caught.value)
