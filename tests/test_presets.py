@@ -18,7 +18,7 @@ FAMILIES = [IMAGES, WAVES, TABLES, MOLECULES, family("classification", (3, 5, 9)
 FILES = [presets.amortised, presets.closed_form, presets.gradient, presets.metric, presets.transfer]
 
 NEED_CLASSES = {
-    "protonet", "cosine_protonet", "baseline_plus_plus", "good_embedding",
+    "proto_maml", "protonet", "cosine_protonet", "baseline_plus_plus", "good_embedding",
 }  # fmt: skip
 NEED_NUMBERS = {"pooled_trees"}
 NEED_FINGERPRINTS = {"tanimoto_gp"}
@@ -120,6 +120,7 @@ def differs_in(one: Strategy, other: Strategy) -> set[str]:
                         "outer.schedule"}),
     ("imaml", {"meta.rule", "inner.proximal", "inner.steps"}),
     ("cavia", {"inner.scope", "inner.steps", "inner.lr"}),
+    ("proto_maml", {"meta.rule", "head.start"}),
 ])  # fmt: skip
 def test_relatives_of_maml_are_maml_but_for_what_they_are_about(
     name: str, settings: set[str]

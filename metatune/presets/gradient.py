@@ -172,3 +172,16 @@ def reptile(info: FamilyInfo) -> Strategy:
     inner = {"lr": 0.02, "steps": 10, "test_steps": 32}
     outer = {"kind": "sgd", "lr": 0.1, "schedule": "cosine", "tasks_per_batch": 1}
     return _but(_but(_maml(info, rule="reptile"), "inner", **inner), "outer", **outer)
+
+
+@register
+def proto_maml(info: FamilyInfo) -> Strategy:
+    """Proto-MAML (Triantafillou et al. 2020, "Meta-Dataset", arXiv 1903.03096).
+
+    MAML whose head starts, for each task, as the prototypical network's: weight 2 c_k, bias
+    -|c_k|^2. First order, as in the paper's experiments; MAML's settings otherwise.
+
+    Differs: the authors' code has settings from a search (ImageNet: 6 steps at 0.005, beta 0.0004),
+    keeps gains and shifts fixed within a task, and trains on tasks of mixed way and shot.
+    """
+    return _but(_maml(info, rule="first_order"), "head", start="prototypes")

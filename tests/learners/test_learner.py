@@ -194,7 +194,7 @@ def test_other_norms_are_no_more_transductive(name, norm):
 
 SYMMETRIC = (
     "protonet cosine_protonet r2d2 deep_kernel cnp anp ridge nearest_neighbour good_embedding "
-    "baseline scratch"
+    "baseline scratch proto_maml"
 )
 
 
