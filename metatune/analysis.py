@@ -12,7 +12,7 @@ from metatune.records.reading import Run
 from metatune.statistics import Estimate, claim_for, estimate
 
 SELECT_COLUMNS = (
-    "name", "structure", "origin", "state", "rung", "tasks", "score", "low", "high", "gain",
+    "name", "round", "structure", "origin", "state", "rung", "tasks", "score", "low", "high", "gain",
     "gain_low", "gain_high", "resource", "seconds", "transductive",
 )  # fmt: skip
 TEST_COLUMNS = (
@@ -26,7 +26,8 @@ def leaderboard(run: Run) -> pd.DataFrame:
     """Every trial by its newest scores on ``select``, best first.
 
     Returns:
-        A frame indexed by trial: ``score`` with its 95 % interval ``low``, ``high`` in the
+        A frame indexed by trial, those of the newest round first, which have seen other tasks and
+        more resource than those before: ``score`` with its 95 % interval ``low``, ``high`` in the
         metric's units; ``gain``, the paired difference to the default on the same tasks at the
         same rung (positive is better; NaN until the default was there; completed trials are
         compared with the completed default), with its interval; ``structure``, what kind of
@@ -37,10 +38,11 @@ def leaderboard(run: Run) -> pd.DataFrame:
     """
     sign = run.info["family"]["sign"]
     scores = _by_trial_and_rung(run.scores.query("split == 'select' and replica == 0"))
-    default = _default(run)
+    defaults = _defaults(run)
     rows = []
     for trial, known in run.trials.iterrows():
-        columns = ["name", "structure", "origin", "state", "seconds"]
+        default = defaults.get(known["round"], "")
+        columns = ["name", "round", "structure", "origin", "state", "seconds"]
         row: dict[str, Any] = {"trial": trial} | {name: known[name] for name in columns}
         if rungs := scores.get(str(trial)):
             rung, done = max(rungs), known["state"] == "completed"
@@ -55,7 +57,7 @@ def leaderboard(run: Run) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=["trial", *SELECT_COLUMNS]).set_index("trial")
     done = frame["state"] == "completed"  # at whatever rung: some need no training
     order = frame.assign(done=done, rung=frame["rung"].mask(done), signed=sign * frame["score"])
-    by = ["done", "rung", "signed"]
+    by = ["round", "done", "rung", "signed"]
     return frame.loc[order.sort_values(by, ascending=False, na_position="last").index]
 
 
@@ -74,7 +76,7 @@ def verdict_table(run: Run) -> pd.DataFrame:
     final = run.verdicts.iloc[-1]
     test = run.scores.query("split == 'test' and replica > 0")
     curves = run.curves.query("split == 'test' and replica > 0")
-    default = _default(run)
+    default = _defaults(run)[run.trials.loc[final["winner"], "round"]]
     entrants = {str(trial): _over_trainings(own) for trial, own in test.groupby("trial")}
     rows = []
     for trial, own in entrants.items():
@@ -95,10 +97,10 @@ def verdict_table(run: Run) -> pd.DataFrame:
     return frame.iloc[np.argsort(-sign * frame["score"].to_numpy(), kind="stable")]
 
 
-def _default(run: Run) -> str:
-    """The default's trial; empty before it was asked."""
-    found = run.trials.index[run.trials["origin"] == "default"]
-    return str(found[0]) if len(found) else ""
+def _defaults(run: Run) -> dict[int, str]:
+    """The default's trial in each round where it was asked."""
+    found = run.trials[run.trials["origin"] == "default"]
+    return {int(round_): str(trial) for trial, round_ in found["round"].items()}
 
 
 def _by_trial_and_rung(scores: pd.DataFrame) -> dict[str, dict[int, pd.DataFrame]]:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from metatune.history import History, Trial
 from metatune.records.rows import Scored
 
 MARGIN = 1.15  # estimates are from few trials: set a little more aside
 
 
-def verdict_seconds(history: History, trainings: int, workers: int, tasks_ratio: float) -> float:
+def verdict_seconds(
+    history: History,
+    trainings: int,
+    workers: int,
+    tasks_ratio: float,
+    growth: Callable[[Trial], float] = lambda trial: 1.0,
+) -> float:
     """Wall clock that the confirmation and the verdict will take, from what trials took.
 
     Args:
@@ -16,6 +24,7 @@ def verdict_seconds(history: History, trainings: int, workers: int, tasks_ratio:
         trainings: how many are to be made.
         workers: trainings at a time.
         tasks_ratio: tasks scored on ``confirm`` and ``test``, over those of ``select``.
+        growth: resource of the verdict's trainings over that of a trial.
 
     Returns:
         Seconds; 0 while no trial has come to its end.
@@ -24,7 +33,7 @@ def verdict_seconds(history: History, trainings: int, workers: int, tasks_ratio:
     if not full:
         return 0.0
     last = max(t.rungs[-1] for t in full)
-    costs = [_anew(t, tasks_ratio) for t in full if t.rungs[-1] == last]
+    costs = [_anew(t, tasks_ratio, growth(t)) for t in full if t.rungs[-1] == last]
     # Finalists may be as slow as the slowest so far.
     each = (sum(costs) / len(costs) + max(costs)) / 2
     waves = -(-trainings // workers)  # rounded up
@@ -37,7 +46,7 @@ def trial_seconds(history: History) -> float:
     return sum(ended) / len(ended) if ended else 0.0
 
 
-def _anew(trial: Trial, tasks_ratio: float) -> float:
+def _anew(trial: Trial, tasks_ratio: float, growth: float) -> float:
     latest: Scored | None = trial.latest()
     assert latest is not None
-    return latest.train_seconds + latest.score_seconds * tasks_ratio
+    return growth * latest.train_seconds + latest.score_seconds * tasks_ratio

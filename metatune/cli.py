@@ -223,8 +223,12 @@ def _groups_table(info: FamilyInfo) -> Table:
 def _plan_table(plan: Plan) -> Table:
     table = Table("what", "value", title="Run")
     time = "no limit of time" if plan.minutes is None else f"within {plan.minutes:g} min"
-    table.add_row("trials", f"{plan.trials}, {time}")
-    table.add_row("rungs", ", ".join(f"{rung:,}" for rung in plan.rungs) + " forward-equivalents")
+    rounds = range(plan.first_round, plan.last_round + 1)
+    shares = " + ".join(str(plan.share(round_)) for round_ in rounds)
+    table.add_row("trials", f"{shares} in {len(rounds)} round(s), {time}")
+    for round_ in rounds:
+        resources = ", ".join(f"{rung:,}" for rung in plan.rungs(round_))
+        table.add_row(f"rungs of round {round_}", f"{resources} forward-equivalents")
     episode = plan.space.space.episode
     table.add_row("tasks", f"{episode.way}-way {episode.shot}-shot, {episode.query} query")
     table.add_row("knobs", ", ".join(knob.name for knob in plan.space.tree.knobs()))

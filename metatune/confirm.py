@@ -1,7 +1,10 @@
 """Adjust, first half: the leaders meet again on ``confirm`` tasks, on which none was chosen.
 
 Nothing is trained here: the learners of the search are scored as they are. A look at ``confirm``
-is recorded before it is taken, since a look is spent whatever comes of it.
+is recorded before it is taken, since a look is spent whatever comes of it. Each round looks at
+fresh tasks, and of groups that no round has looked at as long as there are enough
+(``evaluation.confirm_groups``); the look of round r tests at the level 0.05 / (r (r + 1)), which
+adds up to 0.05 over all rounds.
 """
 
 from __future__ import annotations
@@ -9,10 +12,12 @@ from __future__ import annotations
 from typing import Literal
 
 from metatune.driver import Driver
-from metatune.history import Trial, mean_gain
+from metatune.history import Trial, differences, mean_gain
 from metatune.jobs import RungResult, TrialJob
 from metatune.records.rows import Ended, Looked
 from metatune.search import scored
+from metatune.space import Method
+from metatune.statistics import claim_for, estimate
 
 LEADERS = 6  # by ``select``; more would make the look less telling
 
@@ -63,20 +68,17 @@ class Queue:
         return not self._waiting and not self._running
 
 
-def leaders(driver: Driver) -> list[Trial]:
-    """The completed trials that lead on ``select``, best first, and the default."""
-    history = driver.history
-    completed = [
-        t for t in history.trials.values() if t.ended is not None and t.ended.state == "completed"
-    ]
+def leaders(driver: Driver, method: Method) -> list[Trial]:
+    """The completed trials that lead on ``select``, best first; the default, and who led before."""
+    history, round_ = driver.history, method.round + 1
+    completed = [t for t in history.of_round(round_) if t.ended and t.ended.state == "completed"]
     ranked: dict[str, Trial] = {}  # one a strategy
     for trial in sorted(completed, key=lambda t: -_gain_on_select(driver, t)):
         ranked.setdefault(trial.asked.digest, trial)
     chosen = list(ranked.values())[:LEADERS]
-    default = history.default
-    if default is not None and default not in chosen:
-        chosen.append(default)
-    return chosen
+    led = ranked.get(method.incumbents[0].strategy.digest()) if method.incumbents else None
+    in_any_case = [t for t in (history.default_of(round_), led) if t is not None]
+    return chosen + [t for t in in_any_case if t not in chosen]
 
 
 def _gain_on_select(driver: Driver, trial: Trial) -> float:
@@ -85,9 +87,10 @@ def _gain_on_select(driver: Driver, trial: Trial) -> float:
     return gain
 
 
-def confirmation(driver: Driver, round_: int) -> Queue:
+def confirmation(driver: Driver, method: Method) -> Queue:
     """The jobs that score the leaders on ``confirm``; those scored already are left out."""
-    chosen = _looked_at(driver, round_) or leaders(driver)
+    round_ = method.round + 1
+    chosen = _looked_at(driver, round_) or leaders(driver, method)
     if not _looked_at(driver, round_):
         driver.record(Looked("confirm", round_, [t.id for t in chosen]))
     jobs = [
@@ -99,13 +102,13 @@ def confirmation(driver: Driver, round_: int) -> Queue:
 
 
 def _looked_at(driver: Driver, round_: int) -> list[Trial]:
-    looks = [x for x in driver.history.looks if (x.split, x.round) == ("confirm", round_)]
-    return [driver.history.trials[name] for name in looks[0].trials] if looks else []
+    look = driver.history.look_at("confirm", round_)
+    return [driver.history.trials[name] for name in look.trials] if look else []
 
 
 def confirmed(driver: Driver, round_: int) -> list[Trial]:
     """The leaders as ``confirm`` ranks them, best first."""
-    history, default = driver.history, driver.history.default
+    history, default = driver.history, driver.history.default_of(round_)
     assert default is not None
     reference = default.on("confirm")
     ranked = []
@@ -114,3 +117,35 @@ def confirmed(driver: Driver, round_: int) -> list[Trial]:
         if scores is not None and reference is not None:
             ranked.append((mean_gain(scores, reference, history.sign), trial))
     return [trial for _, trial in sorted(ranked, key=lambda pair: -pair[0])]
+
+
+def borne_out(driver: Driver, method: Method) -> bool:
+    """True where ``confirm`` bears out that the round after ``method`` brought something.
+
+    That is, a strategy that is new leads, and beats the best of those that led before by a paired
+    one-sided test at the level of this look. The first round has nothing before it.
+    """
+    if not method.incumbents:
+        return True
+    round_ = method.round + 1
+    before = {incumbent.strategy.digest() for incumbent in method.incumbents}
+    ranking = confirmed(driver, round_)
+    led = next((t for t in ranking if t.asked.digest in before), None)
+    if led is None:
+        return True  # none of them could be trained again
+    challenger = ranking[0]
+    if challenger.asked.digest in before:
+        return False
+    own, other = challenger.on("confirm"), led.on("confirm")
+    assert own is not None
+    assert other is not None
+    level = 1 - 2 * look_level(round_)
+    gain = estimate(
+        differences(own, other, driver.history.sign), own.groups, claim_for(own.groups), level
+    )
+    return gain.low > 0
+
+
+def look_level(round_: int) -> float:
+    """The level at which the look of a round tests; over all rounds they add up to 0.05."""
+    return 0.05 / (round_ * (round_ + 1))

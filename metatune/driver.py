@@ -14,11 +14,11 @@ from metatune.budget import trial_seconds, verdict_seconds
 from metatune.history import History, Trial
 from metatune.jobs import TrialJob
 from metatune.proposer import Ledger
-from metatune.records.folder import RunFolder
+from metatune.records.folder import RunFolder, write_atomically
 from metatune.records.log import Log
 from metatune.records.parquet import Compactor
 from metatune.records.rows import Asked, Ended, Row, Scored
-from metatune.space import ResolvedSpace
+from metatune.space import Method, ResolvedSpace, load_yaml, method_file
 from metatune.strategy import Strategy
 from metatune.tasks.base import FamilyInfo, Split
 
@@ -31,7 +31,7 @@ class Plan:
         space: the space file, resolved for the family.
         info: the task family.
         seed: the run's seed.
-        trials: how many trials to ask for.
+        trials: how many trials to ask for, in all rounds.
         minutes: wall clock of the whole run, verdict included; None: no limit.
         code: folder that parts of the user's own are imported from; None: where Python looks.
     """
@@ -44,9 +44,27 @@ class Plan:
     code: str | None = None
 
     @property
-    def rungs(self) -> tuple[int, ...]:
-        """Resource at each rung, in forward-equivalents."""
-        return self.space.space.resource.rung_resources()
+    def first_round(self) -> int:
+        """The run's first round: the one after those of the run that it goes on from."""
+        return self.space.space.method.round + 1
+
+    @property
+    def last_round(self) -> int:
+        """The run's last round, if every one before it brings something."""
+        return self.space.space.method.round + self.space.space.rounds.count
+
+    def rungs(self, round_: int) -> tuple[int, ...]:
+        """Resource at each rung of a round, in forward-equivalents."""
+        return self.space.space.resource.rung_resources(self.growth(round_))
+
+    def growth(self, round_: int) -> float:
+        """How many times more resource a round has than the first of all."""
+        return float(self.space.space.rounds.growth ** (round_ - 1))
+
+    def share(self, round_: int) -> int:
+        """Trials of a round: an even share, the first rounds one more where it does not divide."""
+        each, more = divmod(self.trials, self.space.space.rounds.count)
+        return each + (round_ - self.first_round < more)
 
     def tasks(self, split: Split) -> int:
         """Number of tasks that a split is judged on."""
@@ -109,12 +127,18 @@ class Driver:
         for row in stamped:
             self._watch(row, self.history)
 
-    def time_for_another(self) -> bool:
-        """True if one more trial fits into the budget's minutes, with the verdict set aside."""
+    def time_for_another(self, round_: int) -> bool:
+        """True if one more trial fits into the round's share of the budget's minutes.
+
+        What is left at a round's start, with the verdict set aside, is shared evenly by the rounds
+        that are still to come.
+        """
         if self.plan.minutes is None:
             return True
-        needed = trial_seconds(self.history) + self.set_aside()
-        return self.elapsed() + needed < 60 * self.plan.minutes
+        start = self.history.turns[-1].at if self.history.turns else 0.0
+        left = 60 * self.plan.minutes - self.set_aside() - start
+        until = start + left / (self.plan.last_round - round_ + 1)
+        return self.elapsed() + trial_seconds(self.history) < until
 
     def seconds_left(self) -> float | None:
         """An estimate of the time to go; None while too little is known."""
@@ -131,21 +155,33 @@ class Driver:
     def set_aside(self) -> float:
         """Seconds that the confirmation and the verdict will need, by what trials have taken."""
         ratio = (self.plan.tasks("confirm") + self.plan.tasks("test")) / self.plan.tasks("select")
-        return verdict_seconds(self.history, self.trainings_left(), self.workers, ratio)
+        final = self.plan.growth(self.plan.last_round)
+        return verdict_seconds(
+            self.history,
+            self.trainings_left(),
+            self.workers,
+            ratio,
+            lambda trial: final / self.plan.growth(trial.asked.round),
+        )
 
     def trainings_left(self) -> int:
         """Trainings that the verdict still needs; an upper bound until ``test`` is opened."""
         verdict = self.plan.space.space.verdict
-        looks = [look for look in self.history.looks if look.split == "test"]
-        if not looks:
+        look = self.history.look_at("test")
+        if look is None:
             return (len(self.plan.space.protected) + verdict.finalists) * verdict.seeds
-        entrants = [self.history.trials[name] for name in looks[0].trials]
+        entrants = [self.history.trials[name] for name in look.trials]
         done = sum(
             trial.on("test", replica) is not None or replica in trial.replicas
             for trial in entrants
             for replica in range(1, verdict.seeds + 1)
         )
         return len(entrants) * verdict.seeds - done
+
+    def write_method(self, method: Method) -> None:
+        """Write ``method.yaml``, from which another run can go on."""
+        space, _ = load_yaml(self.folder.space)
+        write_atomically(self.folder.method, method_file(space, self.plan.seed, method))
 
     def _touched(self, rows: list[Row]) -> list[Trial]:
         """Trials whose entry in the ledger may have changed."""
@@ -155,9 +191,9 @@ class Driver:
             if isinstance(row, Asked) or (isinstance(row, Scored | Ended) and row.replica == 0)
         }
         trials = self.history.trials
-        default = self.history.default
-        if default is not None and default.id in touched:
-            return list(trials.values())  # all are compared with it
+        for name in sorted(touched):
+            if trials[name].asked.origin == "default":
+                return self.history.of_round(trials[name].asked.round)  # compared with it
         return [trials[name] for name in sorted(touched)]
 
     def job(
@@ -177,7 +213,7 @@ class Driver:
             data_dir=family.data_dir,
             episode=self.plan.space.space.episode,
             run_seed=self.plan.seed,
-            rungs=self.plan.rungs,
+            rungs=self.plan.rungs(trial.asked.round),
             recorded=recorded,
             split=split,
             tasks=self.plan.tasks(split),
@@ -189,4 +225,4 @@ class Driver:
     def last_rung(self, trial: Trial) -> int:
         """The rung at which a trial is done."""
         strategy = Strategy.model_validate(trial.asked.strategy)
-        return strategy.last_rung(len(self.plan.rungs))
+        return strategy.last_rung(self.plan.space.space.resource.rungs)

@@ -14,6 +14,7 @@ from metatune.learners.interface import Learner, Params, Tensors, to_tensors
 from metatune.learners.learner import task_losses
 from metatune.learners.training import is_hopeless
 from metatune.seeds import derive_seed
+from metatune.statistics import MIN_GROUPS
 from metatune.tasks.base import Episode, FamilyInfo, Metric, Split, TaskBatch, TaskFamily
 
 CHUNK = 8  # tasks scored together: bounds memory, changes no score
@@ -46,6 +47,8 @@ def evaluation_tasks(
     """
     when = 0 if split == "test" else round_
     groups = family.usable_groups(split, episode)
+    if split == "confirm":
+        groups = confirm_groups(groups, round_)
     draws = iter(
         (derive_seed(run_seed, split, when, task), groups[task % len(groups)])
         for task in range(count)
@@ -55,6 +58,18 @@ def evaluation_tasks(
         seeds, chosen = zip(*chunk, strict=True)
         batches.append(family.sample(split, episode, seeds, chosen))
     return batches
+
+
+def confirm_groups(groups: Sequence[str], round_: int) -> tuple[str, ...]:
+    """The groups that a round's look at ``confirm`` is made on.
+
+    Each round has its own, six or more, as long as they last: enough for a claim about new groups.
+    After that, and where there are too few to divide, every look is made on fresh tasks of all.
+    """
+    looks = len(groups) // MIN_GROUPS
+    if round_ > looks or looks < 2:
+        return tuple(groups)
+    return tuple(groups[round_ - 1 :: looks])
 
 
 def score(

@@ -112,19 +112,36 @@ class History:
                 self.verdict = row
         self.at = max(self.at, row.at)
 
+    def of_round(self, round_: int) -> list[Trial]:
+        """The trials of a round, in the order of their asking."""
+        return [t for t in self.trials.values() if t.asked.round == round_]
+
+    def default_of(self, round_: int) -> Trial | None:
+        """What a round's trials are compared with; None until it was asked."""
+        return next((t for t in self.of_round(round_) if t.asked.origin == "default"), None)
+
+    @property
+    def round(self) -> int:
+        """The newest round that has a trial; 0 before the first."""
+        return max((t.asked.round for t in self.trials.values()), default=0)
+
+    def look_at(self, split: Split, round_: int | None = None) -> Looked | None:
+        """The look that was taken at a reserved split, in a round or at all."""
+        return next((x for x in self.looks if x.split == split and round_ in (None, x.round)), None)
+
     @property
     def default(self) -> Trial | None:
-        """The trial that everything is compared with; None until it was asked."""
-        return next((t for t in self.trials.values() if t.asked.origin == "default"), None)
+        """The default of the newest round."""
+        return self.default_of(self.round)
 
     def gain(self, trial: Trial, rung: int) -> float | None:
-        """Mean paired difference to the default at a rung; None until the default was there.
+        """Mean paired difference to its round's default at a rung; None until that was there.
 
         What has come to its end stands at its score from then on. So a completed trial is compared
         with the completed default, even where it needed fewer rungs; and a default that needs no
         training is the same at every rung.
         """
-        default = self.default
+        default = self.default_of(trial.asked.round)
         if default is None or not default.rungs:
             return None
         completed = trial.ended is not None and trial.ended.state == "completed"

@@ -10,15 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from metatune.confirm import confirmation, confirmed
+from metatune.confirm import borne_out, confirmation, confirmed
 from metatune.driver import Driver
 from metatune.jobs import Runner
-from metatune.method import Method, write_method
 from metatune.records.rows import Concluded, Turned
-from metatune.search import Search
+from metatune.search import Search, evidence_after
+from metatune.space import Incumbent, Method
+from metatune.strategy import Strategy
 from metatune.verdict import conclude, trainings
-
-ROUNDS = 1  # turns a run
 
 
 @dataclass(frozen=True)
@@ -31,34 +30,62 @@ class Loop:
 
 
 def meta_loop(loop: Loop) -> Concluded:
-    """Initialise, turn until the budget is spent, and give the verdict."""
+    """Initialise, turn for as long as it brings something, and give the verdict."""
     method = initialise(loop.driver)
-    while method.round < ROUNDS:
+    while goes_on(method, loop.driver):
         method = turn(method, loop)
     return verdict(method, loop)
 
 
 def initialise(driver: Driver) -> Method:
-    """Where to start: the method that the newest recorded turn left, else the space's own."""
+    """Where to start: the method of the newest recorded turn, else the one that was given."""
     turns = driver.history.turns
     if not turns:
-        return Method(round=0, incumbents=())
-    method = Method.after(turns[-1])
-    write_method(driver.folder, method, driver.history)  # a killed driver may not have come to it
+        return driver.plan.space.space.method
+    method = Method.model_validate(turns[-1].method)
+    driver.write_method(method)  # a killed driver may not have come to it
     return method
+
+
+def goes_on(method: Method, driver: Driver) -> bool:
+    """True while rounds are left and the newest brought something that ``confirm`` bears out."""
+    turns = driver.history.turns
+    return method.round < driver.plan.last_round and (not turns or turns[-1].borne_out)
 
 
 def turn(method: Method, loop: Loop) -> Method:
     """Try strategies on fresh tasks, and adjust the method by what ``confirm`` bears out."""
     driver, round_ = loop.driver, method.round + 1
     start = driver.elapsed()
-    loop.runner.drain(Search(driver, round_), loop.tick)
-    loop.runner.drain(confirmation(driver, round_), loop.tick)
-    leaders = [trial.id for trial in confirmed(driver, round_)]
-    driver.record(Turned(round_, leaders, [], driver.elapsed() - start))
-    adjusted = Method.after(driver.history.turns[-1])
-    write_method(driver.folder, adjusted, driver.history)
+    loop.runner.drain(Search(driver, method), loop.tick)
+    loop.runner.drain(confirmation(driver, method), loop.tick)
+    adjusted, moves = adjust(method, driver)
+    driver.record(
+        Turned(
+            round=round_,
+            incumbents=[trial.id for trial in confirmed(driver, round_)],
+            moves=moves,
+            seconds=driver.elapsed() - start,
+            borne_out=borne_out(driver, method),
+            method=adjusted.model_dump(mode="json"),
+        )
+    )
+    driver.write_method(adjusted)
     return adjusted
+
+
+def adjust(method: Method, driver: Driver) -> tuple[Method, list[str]]:
+    """The method after a round, and what was changed in it, in words."""
+    incumbents = tuple(
+        Incumbent(name=t.asked.name, strategy=Strategy.model_validate(t.asked.strategy))
+        for t in confirmed(driver, method.round + 1)
+    )
+    changed = {
+        "round": method.round + 1,
+        "incumbents": incumbents,
+        "evidence": evidence_after(driver, method),
+    }
+    return method.model_copy(update=changed), []
 
 
 def verdict(method: Method, loop: Loop) -> Concluded:
@@ -66,7 +93,9 @@ def verdict(method: Method, loop: Loop) -> Concluded:
     known = loop.driver.history.verdict
     if known is not None:
         return known
-    loop.runner.drain(trainings(loop.driver, method.round), loop.tick)
+    queue = trainings(loop.driver, method.round)
+    loop.driver.write_method(method.model_copy(update={"tested": (*method.tested, method.round)}))
+    loop.runner.drain(queue, loop.tick)
     concluded = conclude(loop.driver, method.round)
     loop.driver.record(concluded)
     return concluded

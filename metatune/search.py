@@ -1,10 +1,13 @@
 """Try: ask for strategies, train them in parallel, stop what falls behind.
 
-``Search`` is the source of jobs for one round. Everything it decides follows from the history, so
-a resumed search goes on as the killed one would have.
+``Search`` is the source of jobs for one round. Everything it decides follows from the method that
+the round started from and from the round's own rows: so a resumed search goes on as the killed one
+would have, and a run that starts from another's method as that one would have.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from metatune.driver import Driver
 from metatune.errors import RunError
@@ -13,7 +16,7 @@ from metatune.jobs import RungResult, TrialJob
 from metatune.proposer import Observation, propose
 from metatune.records.rows import Asked, Ended, Origin, Scored, State
 from metatune.seeds import derive_seed
-from metatune.space import ResolvedSpace
+from metatune.space import Method, Named, ResolvedSpace, Seen
 from metatune.space.knobs import Params
 from metatune.stopping import Standing, why_stop
 from metatune.strategy import Strategy
@@ -26,13 +29,14 @@ class Search:
 
     Args:
         driver: the run.
-        round_: from 1.
-        reserve: seconds that must be left when the last trial ends, estimated anew at each ask.
+        method: what earlier rounds left.
     """
 
-    def __init__(self, driver: Driver, round_: int) -> None:
+    def __init__(self, driver: Driver, method: Method) -> None:
         self._driver = driver
-        self._round = round_
+        self._method = method
+        self._round = method.round + 1
+        self._named = known_strategies(driver.plan.space, method)
         self._running: set[str] = set()
         self._refuse_lost_default()
         # Trials that an earlier driver left behind go on first, in the order of their asking. The
@@ -40,8 +44,7 @@ class Search:
         self._left = [t for t in self._trials() if t.ended is None and self._goes_on(t)]
 
     def _trials(self) -> list[Trial]:
-        trials = self._driver.history.trials.values()
-        return [t for t in trials if t.asked.round == self._round]
+        return self._driver.history.of_round(self._round)
 
     # --- jobs out -------------------------------------------------------------------------------
 
@@ -63,19 +66,18 @@ class Search:
         return not self._left and not self._running and not self._may_ask()
 
     def _may_ask(self) -> bool:
-        asked = len(self._driver.history.trials)
-        if asked < len(self._driver.plan.space.initial):
-            return True  # what the user named is tried whatever the clock says
-        return asked < self._driver.plan.trials and self._driver.time_for_another()
+        asked, plan = len(self._trials()), self._driver.plan
+        if asked < len(self._named):
+            return True  # what is known already is tried whatever the clock says
+        return asked < plan.share(self._round) and self._driver.time_for_another(self._round)
 
     def _ask(self) -> Trial:
-        driver = self._driver
-        number = len(driver.history.trials)
-        named = driver.plan.space.initial
-        if number < len(named):
-            entry = named[number]
+        number = len(self._trials())
+        if number < len(self._named):
+            entry = self._named[number]
             return self._enter(number, entry.name, entry.origin, entry.strategy)
-        return self._enter(number, f"proposed-{number}", "proposed", self._propose(number))
+        name = f"proposed-{self._round}-{number}"
+        return self._enter(number, name, "proposed", self._propose(number))
 
     def _enter(self, number: int, name: str, origin: Origin, strategy: Strategy) -> Trial:
         plain = strategy.model_dump(mode="json")
@@ -95,17 +97,18 @@ class Search:
 
     def _propose(self, number: int) -> Strategy:
         """A strategy that was not tried yet, as far as ``TRIES`` proposals find one."""
-        plan, history = self._driver.plan, self._driver.history
-        tree = plan.space.tree
-        known = {t.asked.digest for t in history.trials.values()}
+        plan, tree, seen = self._driver.plan, self._driver.plan.space.tree, self._method.evidence
+        known = {t.asked.digest for t in self._trials()}
+        before = [s.params for s in seen]
         observations = [
-            self._observe(t) for t in history.trials.values() if t.asked.params is not None
+            *(Observation(s.params, s.state, dict(s.gains)) for s in seen),
+            *(self._observe(t) for t in self._trials() if t.asked.params is not None),
         ]
         for attempt in range(TRIES):
             seed = derive_seed(plan.seed, "propose", self._round, number, attempt)
             params = propose(tree, observations, seed)
             strategy = _strategy(plan.space, params)
-            if strategy.digest() not in known:
+            if strategy.digest() not in known and params not in before:
                 break
         return strategy
 
@@ -172,7 +175,7 @@ class Search:
 
     def _refuse_lost_default(self) -> None:
         """Go no further where there is nothing to compare with; nor when such a run is resumed."""
-        default = self._driver.history.default
+        default = self._driver.history.default_of(self._round)
         end = None if default is None else default.ended
         if default is not None and end is not None and end.state in ("diverged", "failed"):
             raise RunError(
@@ -180,6 +183,35 @@ class Search:
                 f"compared with it: {end.reason.strip().splitlines()[-1]}. "
                 "Choose another default in the space file."
             )
+
+
+def known_strategies(space: ResolvedSpace, method: Method) -> tuple[Named, ...]:
+    """What a round tries first: all that the file names, then, in later rounds, what has led.
+
+    The default comes first. In later rounds those that take part in the verdict in any case are
+    tried again, for they have the larger resource, too.
+    """
+    if method.round == 0:
+        return space.initial
+    named = [entry for entry in space.initial if entry.name in space.protected]
+    led = [Named(i.name, "incumbent", i.strategy) for i in method.incumbents]
+    found: dict[str, Named] = {}
+    for entry in (*named, *led):
+        found.setdefault(entry.strategy.digest(), entry)
+    return tuple(found.values())
+
+
+def evidence_after(driver: Driver, method: Method) -> tuple[Seen, ...]:
+    """What the next round's proposals go by: what this round learned behind what was known."""
+    found = []
+    for trial in driver.history.of_round(method.round + 1):
+        if trial.asked.params is None or trial.ended is None:
+            continue
+        lost = trial.ended.state in ("diverged", "failed")
+        gains = () if lost else tuple(driver.history.gains(trial).items())
+        state: Any = "lost" if lost else trial.ended.state
+        found.append(Seen(params=trial.asked.params, state=state, gains=gains))
+    return (*method.evidence, *found)
 
 
 def _strategy(space: ResolvedSpace, params: Params) -> Strategy:

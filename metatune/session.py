@@ -219,9 +219,18 @@ def on_ray(address: str | None, workers: int | None, folder: RunFolder) -> Itera
 
 
 def folder_of(space: Space) -> str | None:
-    """The folder of the file that a space was read from; None where it was not."""
+    """The folder of the file that a space was read from; None where it was not.
+
+    A run's ``method.yaml`` stands for the file that the run began with.
+    """
     file = Path(space.source.file)
-    return str(file.resolve().parent) if file.is_file() else None
+    if not file.is_file():
+        return None
+    folder = RunFolder(file.resolve().parent)
+    if folder.info.is_file():
+        code: str | None = read_info(folder).get("code")
+        return code
+    return str(folder.path)
 
 
 def _about(
@@ -236,7 +245,12 @@ def _about(
         "trials": plan.trials,
         "minutes": plan.minutes,
         "code": plan.code,
-        "rungs": plan.rungs,
+        "rungs": plan.rungs(plan.first_round),
+        "rounds": {
+            "first": plan.first_round,
+            "last": plan.last_round,
+            "growth": plan.space.space.rounds.growth,
+        },
         "tasks": {split: plan.tasks(split) for split in SPLITS if split != "train"},
         "episode": asdict(plan.space.space.episode),
         "family": _family(plan.info),

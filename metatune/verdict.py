@@ -45,7 +45,7 @@ def entrants(driver: Driver, round_: int) -> list[Trial]:
     """
     space = driver.plan.space
     finalists = confirmed(driver, round_)[: space.space.verdict.finalists]
-    trials = driver.history.trials.values()
+    trials = driver.history.of_round(round_)
     named = [t for t in trials if t.asked.name in space.protected and _completed(t)]
     return list({trial.asked.digest: trial for trial in [*finalists, *named]}.values())
 
@@ -53,9 +53,9 @@ def entrants(driver: Driver, round_: int) -> list[Trial]:
 def trainings(driver: Driver, round_: int) -> Queue:
     """The jobs that train every entrant anew and score it on ``test``."""
     history = driver.history
-    opened = [look for look in history.looks if look.split == "test"]
-    if opened:
-        chosen = [history.trials[name] for name in opened[0].trials]
+    opened = history.look_at("test")
+    if opened is not None:
+        chosen = [history.trials[name] for name in opened.trials]
     else:
         chosen = entrants(driver, round_)
         driver.record(Looked("test", round_, [t.id for t in chosen]))
@@ -72,7 +72,8 @@ def trainings(driver: Driver, round_: int) -> Queue:
 def conclude(driver: Driver, round_: int) -> Concluded:
     """Weigh what was measured on ``test``."""
     history = driver.history
-    looked = next(look for look in history.looks if look.split == "test")
+    looked = history.look_at("test")
+    assert looked is not None
     present = [entrant_of(history.trials[name]) for name in looked.trials]
     known = {entrant.trial.asked.digest: entrant for entrant in present if entrant.scores}
     default = history.default
@@ -153,6 +154,9 @@ def sentence(
         parts.append(_comparison(winner, default, sign, claim, info, "the default"))
     elif winner.trial.id == default.trial.id and among:
         parts.append("Nothing beats the default")
+    if before := driver.plan.space.space.method.tested:
+        rounds = ", ".join(map(str, before))
+        basis += f". Test was opened before, after round {rounds}: these tasks are not fresh"
     return ". ".join([*parts, basis])
 
 

@@ -21,6 +21,7 @@ family: {name: glyphs, way: 5, shot: 1, query: 2}
 resource: {full: 900, rungs: 3, reduction: 3}
 tasks: {select: 16, confirm: 16, test: 16}
 budget: {trials: 20}
+rounds: {count: 1}
 common: {backbone: {kind: mlp, width: 8, depth: 1}}
 default: protonet
 initial: [protonet]

@@ -32,6 +32,7 @@ seed: 0
 resource: {full: 1800, rungs: 3, reduction: 3}
 tasks: {select: 8, confirm: 8, test: 8}
 budget: {trials: 9}
+rounds: {count: 1}
 common:
   backbone: {kind: mlp, width: 8, depth: 1}
   outer: {tasks_per_batch: 4}

@@ -276,7 +276,7 @@ def test_a_run_prints_its_trials_its_verdict_and_where_everything_lies(
     assert (done.code, done.err) == (0, "")
     run = metatune.read_run(tmp_path / "run")
     assert (run.info["seed"], len(run.trials)) == (3, 6)
-    assert "[6/6] proposed-5 " in done.out
+    assert "[6/6] proposed-1-5 " in done.out
     assert f"\n{run.verdicts.iloc[0]['sentence']}\n" in done.out
     assert f"Results: {tmp_path / 'run'}\n" in done.out
     assert f"  metatune leaderboard {tmp_path / 'run'}\n" in done.out
@@ -388,7 +388,7 @@ def test_validate_shows_what_would_be_run_and_what_lies_outside(
     done = command("validate", space_file)
     assert (done.code, done.err) == (0, "")
     for text in (
-        "9, no limit of time",
+        "9 in 1 round(s), no limit of time",
         "100, 300, 900 forward-equivalents",
         "fomaml, wild, singular, maml, scratch",
         "choose.gradient.inner.steps",

@@ -7,6 +7,7 @@ from handmade import SPACE, TASKS, Story, kind_of, plan_of, prototypes
 from metatune.confirm import Queue, confirmation, confirmed, leaders
 from metatune.jobs import RungResult, TrialJob
 from metatune.records.rows import Ended, Looked, Scored
+from metatune.space import Method
 
 
 def rivals_and(story: Story, default: float = 0.5) -> str:
@@ -57,7 +58,7 @@ def test_leaders_are_the_completed_trials_by_their_gain_on_select() -> None:
     default = rivals_and(story, 0.5)
     good = story.trial("a", 0.1, 0.1, 0.7)
     better = story.trial("b", 0.1, 0.1, 0.8)
-    found = [trial.id for trial in leaders(story.driver())]
+    found = [trial.id for trial in leaders(story.driver(), Method())]
     assert found == [better, good, default, "r1-0001", "r1-0002"]
 
 
@@ -66,14 +67,14 @@ def test_stopped_diverged_failed_and_running_trials_do_not_lead() -> None:
     rivals_and(story)
     states = ("stopped", "diverged", "failed", None)
     excellent = [story.trial(str(state), 0.9, 0.9, 0.9, state=state) for state in states]  # type: ignore[arg-type]
-    assert not {trial.id for trial in leaders(story.driver())} & set(excellent)
+    assert not {trial.id for trial in leaders(story.driver(), Method())} & set(excellent)
 
 
 def test_there_are_at_most_six_leaders_and_the_default_meets_them_whatever_it_scored() -> None:
     story = Story()
     default = rivals_and(story, 0.1)
     trials = [story.trial(f"t{i}", 0.5, 0.5, 0.5 + i / 100) for i in range(9)]
-    found = [trial.id for trial in leaders(story.driver())]
+    found = [trial.id for trial in leaders(story.driver(), Method())]
     assert found == [*reversed(trials[-6:]), default]
 
 
@@ -83,7 +84,7 @@ def test_a_strategy_that_was_tried_twice_leads_once_with_its_better_trial() -> N
     same = prototypes(2.0)
     worse = story.trial("a", 0.6, 0.6, 0.6, strategy=same)
     better = story.trial("b", 0.7, 0.7, 0.7, strategy=same)
-    found = [trial.id for trial in leaders(story.driver())]
+    found = [trial.id for trial in leaders(story.driver(), Method())]
     assert better in found
     assert worse not in found
 
@@ -92,7 +93,7 @@ def test_what_needs_no_training_leads_by_its_score_at_the_first_rung() -> None:
     story = Story()
     story.trial("protonet", 0.9, 0.9, 0.5)  # compared with the default's last score
     naive = story.trial("nearest_neighbour", 0.6)
-    assert [trial.id for trial in leaders(story.driver())] == [naive, "r1-0000"]
+    assert [trial.id for trial in leaders(story.driver(), Method())] == [naive, "r1-0000"]
 
 
 # --- the look ------------------------------------------------------------------------------------
@@ -103,7 +104,7 @@ def test_the_look_is_recorded_before_any_job_is_given_out() -> None:
     default = rivals_and(story)
     good = story.trial("a", 0.6, 0.6, 0.6)
     driver = story.driver()
-    queue = confirmation(driver, 1)
+    queue = confirmation(driver, Method())
     (look,) = kind_of(story.rows, Looked)
     assert (look.split, look.round) == ("confirm", 1)
     assert look.trials == [good, default, "r1-0001", "r1-0002"]
@@ -114,7 +115,7 @@ def test_leaders_are_scored_as_they_are_at_their_last_rung_without_training() ->
     story = Story()
     rivals_and(story)
     driver = story.driver()
-    jobs = drained(confirmation(driver, 1), {f"r1-000{i}": 0.5 for i in range(3)})
+    jobs = drained(confirmation(driver, Method()), {f"r1-000{i}": 0.5 for i in range(3)})
     assert [(j.trial, j.split, j.train, j.replica, j.tasks) for j in jobs] == [
         (f"r1-000{i}", "confirm", False, 0, 16) for i in range(3)
     ]
@@ -130,10 +131,10 @@ def test_leaders_are_scored_as_they_are_at_their_last_rung_without_training() ->
 def test_a_look_once_taken_is_gone_on_with_and_not_taken_anew() -> None:
     story = Story()
     default = rivals_and(story)
-    drained(confirmation(story.driver(), 1), {default: 0.5, "r1-0001": 0.4, "r1-0002": 0.3})
+    drained(confirmation(story.driver(), Method()), {default: 0.5, "r1-0001": 0.4, "r1-0002": 0.3})
     del story.rows[-1]  # the driver died before the last score
     story.trial("late", 0.9, 0.9, 0.9)
-    jobs = drained(confirmation(story.driver(), 1), {"r1-0002": 0.3})
+    jobs = drained(confirmation(story.driver(), Method()), {"r1-0002": 0.3})
     assert [job.trial for job in jobs] == ["r1-0002"]
     assert len(kind_of(story.rows, Looked)) == 1
 
@@ -142,8 +143,8 @@ def test_each_round_takes_a_look_of_its_own() -> None:
     story = Story()
     rivals_and(story)
     driver = story.driver()
-    confirmation(driver, 1)
-    confirmation(driver, 2)
+    confirmation(driver, Method())
+    confirmation(driver, Method(round=1))
     assert [look.round for look in kind_of(story.rows, Looked)] == [1, 2]
 
 
@@ -157,7 +158,7 @@ def test_confirm_ranks_anew_whatever_select_said() -> None:
     second = story.trial("b", 0.8, 0.8, 0.8)
     scores = {default: 0.5, first: 0.4, second: 0.7, "r1-0001": 0.6, "r1-0002": 0.1}
     driver = story.driver()
-    drained(confirmation(driver, 1), scores)
+    drained(confirmation(driver, Method()), scores)
     assert [t.id for t in confirmed(driver, 1)] == sorted(scores, key=lambda t: -scores[t])
 
 
@@ -166,7 +167,7 @@ def test_where_lower_is_better_the_lowest_comes_first() -> None:
     default = rivals_and(story)
     driver = story.driver()
     driver.history.sign = -1
-    drained(confirmation(driver, 1), {default: 0.5, "r1-0001": 0.6, "r1-0002": 0.1})
+    drained(confirmation(driver, Method()), {default: 0.5, "r1-0001": 0.6, "r1-0002": 0.1})
     assert [t.id for t in confirmed(driver, 1)] == ["r1-0002", default, "r1-0001"]
 
 
@@ -174,7 +175,7 @@ def test_a_leader_that_confirm_could_not_score_is_out_and_keeps_its_end() -> Non
     story = Story()
     default = rivals_and(story)
     driver = story.driver()
-    drained(confirmation(driver, 1), {default: 0.5, "r1-0002": 0.1})
+    drained(confirmation(driver, Method()), {default: 0.5, "r1-0002": 0.1})
     assert [t.id for t in confirmed(driver, 1)] == [default, "r1-0002"]
     assert driver.history.trials["r1-0001"].ended == next(
         row for row in kind_of(story.rows, Ended) if row.trial == "r1-0001"

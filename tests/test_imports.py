@@ -19,7 +19,7 @@ HEAVY = {"ray", "optuna", "torch", "pandas"}
 
 LAYERS: list[tuple[str, ...]] = [
     ("",),  # the package itself: names that are loaded when they are first used
-    ("errors", "seeds"),
+    ("errors", "seeds", "statistics"),
     ("tasks",),
     ("strategy", "presets"),
     ("jobs",),
@@ -27,14 +27,13 @@ LAYERS: list[tuple[str, ...]] = [
     ("learners",),
     ("checkpoint", "evaluation", "trial", "testing"),
     ("records",),
-    ("statistics", "history", "stopping", "budget"),
+    ("history", "stopping", "budget"),
     ("proposer",),
     ("runner",),
     ("driver",),
     ("search",),
     ("confirm",),
     ("verdict",),
-    ("method",),
     ("meta_loop",),
     ("progress", "analysis", "tables"),
     ("session",),

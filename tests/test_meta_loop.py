@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import yaml
 from inline_runner import (
     SPACE,
     InlineRunner,
@@ -26,6 +25,7 @@ from metatune import session
 from metatune.errors import RunError
 from metatune.records.log import Log, to_line
 from metatune.records.rows import Asked, Concluded, Ended, Looked, Row, Scored, Turned
+from metatune.space import load_space
 
 
 class Killed(BaseException):
@@ -132,13 +132,12 @@ def test_the_method_names_the_incumbents_with_their_whole_strategies(finished: P
     rows = rows_of(finished)
     turned = next(row for row in rows if isinstance(row, Turned))
     asked = {row.trial: row for row in rows if isinstance(row, Asked)}
-    method = yaml.safe_load((finished / "method.yaml").read_text())
-    assert method["round"] == 1
-    assert [entry.pop("trial") for entry in method["initial"]] == turned.incumbents
-    assert [entry.pop("name") for entry in method["initial"]] == [
-        asked[trial].name for trial in turned.incumbents
+    method = load_space(finished / "method.yaml").method
+    assert (method.round, method.tested) == (1, (1,))
+    assert [i.name for i in method.incumbents] == [asked[t].name for t in turned.incumbents]
+    assert [i.strategy.digest() for i in method.incumbents] == [
+        asked[trial].digest for trial in turned.incumbents
     ]
-    assert method["initial"] == [asked[trial].strategy for trial in turned.incumbents]
 
 
 def test_the_incumbents_are_ranked_by_confirm(finished: Path) -> None:
@@ -409,3 +408,90 @@ def test_with_no_time_left_what_was_named_is_tried_and_the_verdict_given(tmp_pat
 def test_fewer_trials_than_named_strategies_still_tries_all_named(tmp_path: Path) -> None:
     run = metatune.read_run(inline_run(small(), tmp_path / "run", trials=1))
     assert run.trials["name"].to_list() == ["fomaml", "wild", "singular", "maml", "scratch"]
+
+
+# --- rounds --------------------------------------------------------------------------------------
+
+TWO_ROUNDS = (
+    small()
+    .replace("rounds: {count: 1}", "rounds: {count: 2, growth: 2}")
+    .replace("trials: 7", "trials: 12")
+)
+
+
+@pytest.fixture(scope="module")
+def two_rounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two rounds."""
+    return inline_run(TWO_ROUNDS, tmp_path_factory.mktemp("two") / "run")
+
+
+def of_round(rows: list[Row], round_: int) -> list[Row]:
+    return [row for row in rows if getattr(row, "round", None) == round_ or trial_of(row, round_)]
+
+
+def trial_of(row: Row, round_: int) -> bool:
+    return str(getattr(row, "trial", "")).startswith(f"r{round_}-")
+
+
+def test_two_rounds_in_one_run_are_two_runs_of_one_round(two_rounds: Path, tmp_path: Path) -> None:
+    one = TWO_ROUNDS.replace("count: 2", "count: 1").replace("trials: 12", "trials: 6")
+    first = inline_run(one, tmp_path / "first")
+    second = inline_run((first / "method.yaml").read_text(), tmp_path / "second")
+    whole = rows_of(two_rounds)
+    until_verdict = [r for r in rows_of(first) if not on_test(r)]
+    assert lasting(until_verdict) == lasting([r for r in of_round(whole, 1) if not on_test(r)])
+    found, expected = lasting(of_round(rows_of(second), 2)), lasting(of_round(whole, 2))
+    # The chain opened test once before, which the method says from then on.
+    assert [{**row, "method": None} for row in found] == [
+        {**row, "method": None} for row in expected
+    ]
+    methods = [load_space(run / "method.yaml").method for run in (two_rounds, second)]
+    assert methods[0].model_copy(update={"tested": (1, 2)}) == methods[1]
+    verdicts = [row for row in (whole[-1], rows_of(second)[-1]) if isinstance(row, Concluded)]
+    assert verdicts[1].sentence.startswith(verdicts[0].sentence)
+    assert verdicts[1].sentence.endswith(
+        "Test was opened before, after round 1: these tasks are not fresh"
+    )
+
+
+def on_test(row: Row) -> bool:
+    return isinstance(row, Concluded) or getattr(row, "split", "") == "test"
+
+
+def test_a_further_round_tries_what_has_led_on_fresh_tasks_with_more_resource(
+    two_rounds: Path,
+) -> None:
+    run = metatune.read_run(two_rounds)
+    first, second = (run.trials.query(f"round == {r}") for r in (1, 2))
+    assert set(run.rounds.iloc[0]["incumbents"]) <= set(first.index)
+    led = set(run.trials.loc[run.rounds.iloc[0]["incumbents"], "digest"])
+    assert led <= set(second["digest"])
+    assert second["origin"].iloc[0] == "default"
+    full = run.curves.query("split == 'select' and rung == 3").groupby("round")["resource"].max()
+    assert full[1] <= 1800 < full[2] <= 3600
+    tasks = (
+        run.scores.query("replica == 0").groupby(["split", "round"], observed=True)["task"].unique()
+    )
+    assert not set(tasks["select", 1]) & set(tasks["select", 2])
+    assert not set(tasks["confirm", 1]) & set(tasks["confirm", 2])
+
+
+@pytest.mark.usefixtures("_no_sync")
+def test_a_run_killed_in_any_round_ends_with_the_same_records(
+    two_rounds: Path, tmp_path: Path
+) -> None:
+    rows = rows_of(two_rounds)
+    for kept in range(0, len(rows), 11):
+        copy = cut_copy(two_rounds, tmp_path / str(kept) / "run", rows, kept)
+        inline_resume(copy)
+        assert lasting(rows_of(copy)) == lasting(rows), f"cut after {kept} rows"
+        assert (copy / "method.yaml").read_text() == (two_rounds / "method.yaml").read_text()
+        shutil.rmtree(copy)
+
+
+def test_a_round_whose_gain_is_not_borne_out_is_the_last(tmp_path: Path) -> None:
+    text = TWO_ROUNDS.replace("count: 2", "count: 4").replace("trials: 12", "trials: 24")
+    run = metatune.read_run(inline_run(text, tmp_path / "run"))
+    assert list(run.rounds["borne_out"]) == [True, False]
+    assert run.trials["round"].max() == 2
+    assert len(run.verdicts) == 1

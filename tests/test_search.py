@@ -16,6 +16,7 @@ from metatune.errors import RunError
 from metatune.jobs import RungResult, TrialJob
 from metatune.records.rows import Asked, Ended, Scored
 from metatune.search import Search, spent
+from metatune.space import Method
 from metatune.strategy import Meta
 
 
@@ -55,7 +56,7 @@ def test_named_strategies_are_asked_first_with_their_roles_and_then_proposals(
         ("singular", "initial"),
         ("maml", "preset"),
         ("scratch", "baseline"),
-        *((f"proposed-{number}", "proposed") for number in range(5, 9)),
+        *((f"proposed-1-{number}", "proposed") for number in range(5, 9)),
     ]
 
 
@@ -89,7 +90,7 @@ def test_a_proposal_is_the_strategy_that_its_knobs_make(finished: Path) -> None:
 
 def test_a_decision_is_recorded_before_its_job_is_given_out() -> None:
     story = Story()
-    search = Search(story.driver(), 1)
+    search = Search(story.driver(), Method())
     assert story.rows == []
     job = next_of(search)
     (asked,) = kind_of(story.rows, Asked)
@@ -99,7 +100,7 @@ def test_a_decision_is_recorded_before_its_job_is_given_out() -> None:
 
 def test_the_search_is_over_when_the_budget_is_asked_and_nothing_runs() -> None:
     story = Story(plan_of(BY_HAND.replace("trials: 20", "trials: 4")))
-    search = Search(story.driver(), 1)
+    search = Search(story.driver(), Method())
     jobs = [next_of(search) for _ in range(4)]
     assert len({job.trial for job in jobs}) == 4
     assert search.next_job() is None
@@ -113,18 +114,18 @@ def test_the_search_is_over_when_the_budget_is_asked_and_nothing_runs() -> None:
 
 def test_without_the_default_the_search_is_refused() -> None:
     story = Story()
-    job = next_of(search := Search(story.driver(), 1))
+    job = next_of(search := Search(story.driver(), Method()))
     with pytest.raises(RunError, match="default strategy protonet failed"):
         search.on_lost(job, "the worker was lost")
     assert kind_of(story.rows, Ended)[-1].reason == "the worker was lost"
     with pytest.raises(RunError, match="default strategy protonet failed"):
-        Search(story.driver(), 1)
+        Search(story.driver(), Method())
 
 
 def test_a_lost_worker_fails_its_trial_with_the_reason() -> None:
     story = Story()
     story.trial("protonet", 0.5, 0.5, 0.5)
-    job = next_of(search := Search(story.driver(), 1))
+    job = next_of(search := Search(story.driver(), Method()))
     search.on_lost(job, "the worker was lost: OOM")
     end = story.rows[-1]
     assert isinstance(end, Ended)
@@ -278,7 +279,7 @@ def test_a_trial_that_falls_behind_is_stopped_and_told_against_how_many() -> Non
     story.trial("protonet", 0.5, 0.5, 0.5)
     story.trial("r2d2", 0.6, 0.6, 0.6)
     story.trial("nearest_neighbour", 0.3)
-    search = Search(story.driver(), 1)
+    search = Search(story.driver(), Method())
     job = next_of(search)
     assert search.on_result(job, result(job, 1, score=0.4)) is False
     end = story.rows[-1]
@@ -292,7 +293,7 @@ def test_a_trial_that_leads_goes_on_to_its_last_rung_and_is_completed() -> None:
     story.trial("protonet", 0.5, 0.5, 0.5)
     story.trial("r2d2", 0.6, 0.6, 0.6)
     story.trial("nearest_neighbour", 0.3)
-    search = Search(story.driver(), 1)
+    search = Search(story.driver(), Method())
     job = next_of(search)
     went_on = [search.on_result(job, result(job, rung, score=0.9)) for rung in (1, 2, 3)]
     assert went_on == [True, True, False]
@@ -304,7 +305,7 @@ def test_a_trial_that_leads_goes_on_to_its_last_rung_and_is_completed() -> None:
 def test_who_meets_at_the_verdict_is_never_stopped_however_it_scores() -> None:
     story = Story()
     story.trial("protonet", 0.9, 0.9, 0.9)
-    search = Search(story.driver(), 1)
+    search = Search(story.driver(), Method())
     preset, baseline = next_of(search), next_of(search)
     assert [search.on_result(preset, result(preset, rung, 0.0)) for rung in (1, 2, 3)] == [
         True,
@@ -339,7 +340,7 @@ def test_one_of_each_structure_passes_a_rung() -> None:
     ]
     first = story.trial("joint-1", 0.1, state=None, strategy=joint[0])
     second = story.trial("joint-2", state=None, strategy=joint[1])
-    search = Search(story.driver(), 1)
+    search = Search(story.driver(), Method())
     one, other = next_of(search), next_of(search)
     assert (one.trial, one.recorded) == (first, 1)
     assert other.trial == second
@@ -354,7 +355,7 @@ def test_one_of_each_structure_passes_a_rung() -> None:
 def test_a_trial_that_is_lost_after_a_rung_keeps_its_scores_and_its_seconds(outcome: str) -> None:
     story = Story()
     story.trial("protonet", 0.5, 0.5, 0.5)
-    search = Search(story.driver(), 1)
+    search = Search(story.driver(), Method())
     job = next_of(search)
     assert search.on_result(job, result(job, 1)) is True
     assert search.on_result(job, result(job, 2, outcome=outcome)) is False
@@ -376,7 +377,7 @@ def test_trials_left_behind_go_on_first_in_the_order_of_their_asking() -> None:
     story.trial("r2d2", 0.6, state=None)
     story.trial("nearest_neighbour", 0.3)
     story.trial("never-started", state=None)
-    search = Search(story.driver(), 1)
+    search = Search(story.driver(), Method())
     assert [(job.trial, job.recorded) for job in (next_of(search), next_of(search))] == [
         ("r1-0001", 1),
         ("r1-0003", 0),
@@ -390,7 +391,7 @@ def test_a_decision_that_was_lost_with_its_driver_is_taken_again() -> None:
     story.trial("r2d2", 0.6, 0.6, 0.6, state=None)  # had completed
     story.trial("nearest_neighbour", 0.3)
     story.trial("behind", 0.1, state=None)  # had been stopped
-    Search(story.driver(), 1)
+    Search(story.driver(), Method())
     assert [(e.trial, e.state) for e in kind_of(story.rows, Ended)[-2:]] == [
         ("r1-0001", "completed"),
         ("r1-0003", "stopped"),

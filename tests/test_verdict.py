@@ -14,6 +14,7 @@ from metatune.driver import Driver
 from metatune.errors import RunError
 from metatune.jobs import RungResult
 from metatune.records.rows import Concluded, Ended, Looked
+from metatune.space import Method
 from metatune.statistics import Estimate
 from metatune.verdict import amount_of, conclude, entrants, trainings
 
@@ -24,7 +25,7 @@ BY_GROUP = (0.08, 0.10, 0.12, 0.10, 0.09, 0.11, 0.10, 0.10)
 def searched(story: Story, **confirm: float) -> Driver:
     """Search and confirmation are over; the driver stands before the verdict."""
     driver = story.driver()
-    confirmation(driver, 1)
+    confirmation(driver, Method())
     for trial in kind_of(story.rows, Looked)[0].trials:
         name = driver.history.trials[trial].asked.name
         story.score(trial, "confirm", confirm[name])

@@ -85,8 +85,8 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = {
     "trials": (
         Column("trial", "string", "id of the trial"),
         Column("round", "int", "round in which it was asked, from 1", nullable=True),
-        Column("number", "int", "ask number within the run, from 0", nullable=True),
-        Column("name", "string", "preset's name, or origin and number", nullable=True),
+        Column("number", "int", "ask number within the round, from 0", nullable=True),
+        Column("name", "string", "preset's name, or origin, round and number", nullable=True),
         Column("origin", "string", "why it was asked", nullable=True),
         Column("digest", "string", "hash of the strategy", nullable=True),
         Column("structure", "string", "structural family of the strategy", nullable=True),
@@ -123,6 +123,7 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = {
         Column("incumbents", "strings", "trials that lead, best first"),
         Column("moves", "strings", "what was changed, in words"),
         Column("seconds", "float", "wall clock of the round", "s"),
+        Column("borne_out", "bool", "confirm bears out that the round brought something"),
     ),
     "looks": (
         Column("split", "string", "the reserved split that was opened"),

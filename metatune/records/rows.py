@@ -1,12 +1,12 @@
 """The rows of a run's log: everything that a run knows is a fold over them, in order.
 
 A row is written and synced before anything else learns of what it says. ``trial`` is our own id,
-``<round>-<ask number>``, such as ``r1-0007``; no id of Ray Tune's or Optuna's is a key anywhere.
+``r<round>-<ask number>``, such as ``r1-0007``; no id of Ray Tune's or Optuna's is a key anywhere.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
 from metatune.tasks.base import Split
@@ -14,7 +14,7 @@ from metatune.tasks.base import Split
 State = Literal["completed", "stopped", "diverged", "failed"]
 STATES: tuple[State, ...] = ("completed", "stopped", "diverged", "failed")
 
-Origin = Literal["default", "preset", "baseline", "initial", "proposed"]
+Origin = Literal["default", "preset", "baseline", "initial", "incumbent", "proposed"]
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Asked:
     Attributes:
         trial: our id.
         round: round of the loop, from 1.
-        number: ask number within the run, from 0.
-        name: preset's name, or the origin and number.
+        number: ask number within the round, from 0.
+        name: preset's name, or the origin, round and number.
         origin: why it was asked.
         strategy: the strategy as plain data.
         digest: the strategy's hash.
@@ -135,6 +135,8 @@ class Turned:
         incumbents: trials that lead, best first.
         moves: what was changed, in words.
         seconds: wall clock of the round.
+        borne_out: ``confirm`` bears out that the round brought something.
+        method: the method that it left, as plain data.
         at: seconds that the run had been driven for when this was written.
     """
 
@@ -143,6 +145,8 @@ class Turned:
     incumbents: list[str]
     moves: list[str]
     seconds: float
+    borne_out: bool = True
+    method: dict[str, Any] = field(default_factory=dict)
     at: float = 0.0
 
 
@@ -180,5 +184,5 @@ def to_plain(row: Row) -> dict[str, Any]:
 def from_plain(data: dict[str, Any]) -> Row:
     """The inverse of ``to_plain``; unknown fields of a newer version are ignored."""
     row = _KINDS[data["kind"]]
-    names = {field.name for field in fields(row)}
+    names = {part.name for part in fields(row)}
     return row(**{key: value for key, value in data.items() if key in names})

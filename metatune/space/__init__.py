@@ -7,22 +7,27 @@ proposer walks.
 from metatune.space.grammar import parse_tree
 from metatune.space.knobs import ChoiceKnob, FloatKnob, IntKnob, Knob, KnobTree, Params, deep_merge
 from metatune.space.loading import Named, ResolvedSpace, load_space, parse_space, resolve
+from metatune.space.method import Incumbent, Method, Seen, method_file
 from metatune.space.schema import Space
 from metatune.space.source import load_yaml
 
 __all__ = [
     "ChoiceKnob",
     "FloatKnob",
+    "Incumbent",
     "IntKnob",
     "Knob",
     "KnobTree",
+    "Method",
     "Named",
     "Params",
     "ResolvedSpace",
+    "Seen",
     "Space",
     "deep_merge",
     "load_space",
     "load_yaml",
+    "method_file",
     "parse_space",
     "parse_tree",
     "resolve",

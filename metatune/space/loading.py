@@ -32,7 +32,7 @@ from metatune.strategy import Strategy
 from metatune.strategy import problems as problems_of
 from metatune.tasks.base import FamilyInfo
 
-Role = Literal["default", "preset", "baseline", "initial"]
+Role = Literal["default", "preset", "baseline", "initial", "incumbent"]
 """Why a strategy is named: the origins in the records that a space file can give."""
 
 MAX_STRUCTURES = 2000

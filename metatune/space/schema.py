@@ -9,27 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
+from metatune.space.method import Method
+from metatune.space.sections import Section
 from metatune.space.source import Source
 from metatune.strategy import Strategy
 from metatune.tasks.base import Episode
 
 Plain = dict[str, Any]
 """A part of a strategy as plain data; checked once the whole strategy is put together."""
-
-
-class Section(BaseModel):
-    """A part of the space file: frozen, and closed to unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Family(Section):
@@ -79,9 +68,14 @@ class Resource(Section):
             )
         return self
 
-    def rung_resources(self) -> tuple[int, ...]:
-        """Resource at each rung, lowest first: full / reduction ** (rungs - rung), rounded down."""
-        return tuple(self.full // self.reduction**below for below in reversed(range(self.rungs)))
+    def rung_resources(self, growth: float = 1.0) -> tuple[int, ...]:
+        """Resource at each rung, lowest first: full / reduction ** (rungs - rung), rounded down.
+
+        Args:
+            growth: how many times more than in the first round.
+        """
+        full = int(self.full * growth)
+        return tuple(full // self.reduction**below for below in reversed(range(self.rungs)))
 
 
 class Tasks(Section):
@@ -92,11 +86,27 @@ class Tasks(Section):
     test: int = Field(120, ge=2, le=100_000, description="tasks of the verdict")
 
 
+class Rounds(Section):
+    """How often the loop turns: try, adjust, and again on fresh tasks with a larger resource."""
+
+    count: int = Field(
+        2,
+        ge=1,
+        le=20,
+        description="rounds of a run, at most: a round whose gain is not borne out is the last",
+    )
+    growth: float = Field(
+        2.0, ge=1, le=100, description="how many times more of the resource each further round has"
+    )
+
+
 class Budget(Section):
     """What the whole run may use."""
 
     trials: int = Field(
-        ge=1, le=100_000, description="strategies to try, the initial ones included"
+        ge=1,
+        le=100_000,
+        description="strategies to try, the initial ones included, shared evenly by the rounds",
     )
     minutes: float | None = Field(
         None,
@@ -174,6 +184,7 @@ class Space(Section):
     seed: int = Field(0, ge=0, lt=2**63, description="every random draw of the run follows from it")
     resource: Resource = Field(Resource(), description="how much a trial may train")
     tasks: Tasks = Field(Tasks(), description="how many tasks a strategy is scored on")
+    rounds: Rounds = Field(Rounds(), description="how often the loop turns")
     budget: Budget = Field(description="what the whole run may use")
     common: Partial = Field(
         Partial(),
@@ -187,6 +198,9 @@ class Space(Section):
     initial: tuple[Entry, ...] = Field((), description="strategies to try first")
     strategy: dict[str, Any] = Field(description="the tree of knobs: what may be proposed")
     verdict: Verdict = Field(Verdict(), description="who meets on the test tasks")
+    method: Method = Field(
+        Method(), description="where an earlier run's loop stood; a run's method.yaml has it"
+    )
 
     _source: Source = PrivateAttr(default_factory=Source)
 

@@ -1,0 +1,69 @@
+"""The method: what a turn of the loop takes and gives back, as plain data.
+
+A run writes it to ``method.yaml`` after each round: the space file with a section ``method``. That
+is a space file again, so the loop goes on from it in another run: two rounds in one run are two
+runs of one round, the second started from what the first left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field
+
+from metatune.space.sections import Section
+from metatune.strategy import Strategy
+
+Params = dict[str, bool | int | float | str | None]
+
+
+class Incumbent(Section):
+    """A strategy that leads, and the name under which it was found."""
+
+    name: str
+    strategy: Strategy
+
+
+class Seen(Section):
+    """What an earlier round learned of one point of the space.
+
+    Attributes:
+        params: values of the knobs by name.
+        state: how its trial ended; ``lost`` for diverged and failed ones.
+        gains: rung and mean paired difference to the default there; higher is better.
+    """
+
+    params: Params
+    state: Literal["completed", "stopped", "lost"]
+    gains: tuple[tuple[int, float], ...] = ()
+
+
+class Method(Section):
+    """Where the loop stands.
+
+    Attributes:
+        round: rounds done.
+        incumbents: strategies that lead, best first, as ``confirm`` ranked them.
+        evidence: what proposals go by, oldest first.
+        tested: rounds after which ``test`` was opened.
+    """
+
+    round: int = Field(0, ge=0, le=10_000)
+    incumbents: tuple[Incumbent, ...] = ()
+    evidence: tuple[Seen, ...] = ()
+    tested: tuple[int, ...] = ()
+
+
+def method_file(space: Mapping[str, Any], seed: int, method: Method) -> str:
+    """The text of ``method.yaml``.
+
+    Args:
+        space: the space file as plain data.
+        seed: the run's; the file's own may have been overridden.
+        method: where the loop stands.
+    """
+    plain = {**space, "seed": seed, "method": method.model_dump(mode="json")}
+    head = "# The space and where the loop stands in it: `metatune run` goes on from here.\n"
+    return head + yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
