@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: run test check format clean
+.PHONY: run test check format verify clean
 
 run: $(INSTALLED)  ## search the quick-start space on two worker processes
 	$(BIN)/metatune run search_spaces/quickstart.yaml --workers 2
@@ -17,6 +17,9 @@ check: $(INSTALLED)  ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+verify: $(INSTALLED)  ## simulate whether the statistics keep their word; some minutes
+	$(BIN)/python benchmarks/honesty.py
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .

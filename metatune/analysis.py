@@ -11,9 +11,10 @@ import pandas as pd
 from metatune.records.reading import Run
 from metatune.statistics import Estimate, claim_for, estimate
 
+Trainings = Sequence[Sequence[float]]
 SELECT_COLUMNS = (
-    "name", "round", "structure", "origin", "state", "rung", "tasks", "score", "low", "high", "gain",
-    "gain_low", "gain_high", "resource", "seconds", "transductive",
+    "name", "round", "structure", "origin", "state", "rung", "tasks", "score", "low", "high",
+    "gain", "gain_low", "gain_high", "resource", "seconds", "transductive",
 )  # fmt: skip
 TEST_COLUMNS = (
     "name", "structure", "origin", "trainings", "tasks", "groups", "score", "low", "high", "gain",
@@ -88,10 +89,10 @@ def verdict_table(run: Run) -> pd.DataFrame:
         row["train_seconds"] = costs["train_seconds"].mean()
         row["adapt_seconds"] = (costs["score_seconds"] / costs["tasks"]).mean()
         row["transductive"] = bool(own["transductive"].any())
-        row |= _named("score", "", _estimate(own["score"], own["group"], _seeds(test, [trial])))
+        row |= _named("score", "", _estimate(own["score"], own["group"], _trainings(test, [trial])))
         for label, other in (("gain", default), ("over_rival", final["rival"])):
-            seeds = _seeds(test, [trial, other])
-            row |= _named(label, f"{label}_", _paired(own, entrants[other], sign, seeds))
+            trainings = _trainings(test, [trial, other])
+            row |= _named(label, f"{label}_", _paired(own, entrants[other], sign, trainings))
         rows.append(row)
     frame = pd.DataFrame(rows, columns=["trial", *TEST_COLUMNS]).set_index("trial")
     return frame.iloc[np.argsort(-sign * frame["score"].to_numpy(), kind="stable")]
@@ -130,28 +131,26 @@ def _over_trainings(own: pd.DataFrame) -> pd.DataFrame:
     return first.assign(score=means).reset_index()
 
 
-def _seeds(test: pd.DataFrame, trials: Sequence[object]) -> float:
-    """Variance that training seeds add to a mean (or a difference of means) over trainings."""
-    extra = 0.0
-    for trial in trials:
-        means = test[test["trial"] == trial].groupby("replica")["score"].mean()
-        if len(means) > 1:
-            extra += float(means.var(ddof=1)) / len(means)
-    return extra
+def _trainings(test: pd.DataFrame, trials: Sequence[object]) -> Trainings:
+    """For each trial the mean score of each of its trainings."""
+    means = [test[test["trial"] == trial].groupby("replica")["score"].mean() for trial in trials]
+    return [own.to_list() for own in means]
 
 
-def _estimate(values: pd.Series, groups: pd.Series, extra: float = 0.0) -> Estimate:
+def _estimate(values: pd.Series, groups: pd.Series, trainings: Trainings = ()) -> Estimate:
     names = groups.to_list()
-    return estimate(values.to_list(), names, claim_for(names), extra_variance=extra)
+    return estimate(values.to_list(), names, claim_for(names), trainings=trainings)
 
 
-def _paired(own: pd.DataFrame, other: pd.DataFrame, sign: int, extra: float = 0.0) -> Estimate:
+def _paired(
+    own: pd.DataFrame, other: pd.DataFrame, sign: int, trainings: Trainings = ()
+) -> Estimate:
     if own is other:  # no noise in what is compared with itself
         return Estimate(0.0, 0.0, 0.0, len(own))
     both = own.merge(other[["task", "score"]], on="task", suffixes=("", "_other"))
-    if len(both) != len(own) or len(both) != len(other):
+    if len(both) != min(len(own), len(other)):  # one may have lost a race on its first tasks
         return Estimate(np.nan, np.nan, np.nan, 0)
-    return _estimate(sign * (both["score"] - both["score_other"]), both["group"], extra)
+    return _estimate(sign * (both["score"] - both["score_other"]), both["group"], trainings)
 
 
 def _named(mean: str, prefix: str, found: Estimate) -> dict[str, float]:

@@ -20,6 +20,8 @@ from metatune.records.rows import Concluded, Looked
 from metatune.statistics import Claim, Estimate, claim_for, estimate, sign_flip_p
 from metatune.tasks.base import FamilyInfo
 
+UNSEEN_LUCK = "whose luck the intervals do not show"
+
 
 @dataclass(frozen=True)
 class Entrant:
@@ -127,14 +129,15 @@ def entrant_of(trial: Trial) -> Entrant:
 def gain(a: Entrant, b: Entrant, sign: int, claim: Claim) -> tuple[Estimate, float]:
     """Paired difference with its interval (positive: ``a`` is better), and the p value of zero."""
     values = [sign * (x - y) for x, y in zip(a.scores, b.scores, strict=True)]
-    # Trainings differ by their seeds too: with several, that adds to the variance of the mean.
-    extra = sum(
-        float(np.var(e.replicas, ddof=1)) / len(e.replicas) for e in (a, b) if len(e.replicas) > 1
-    )
     return (
-        estimate(values, a.groups, claim, extra_variance=extra),
+        estimate(values, a.groups, claim, trainings=(a.replicas, b.replicas)),
         sign_flip_p(values, a.groups, claim),
     )
+
+
+def is_gain(difference: Estimate, p: float) -> bool:
+    """Whether the first of two is shown to be better."""
+    return difference.low > 0 and p < 0.05
 
 
 def sentence(
@@ -165,7 +168,7 @@ def _comparison(
 ) -> str:
     difference, p = gain(winner, other, sign, claim)
     amount = amount_of(difference, info)
-    if difference.low > 0 and p < 0.05:
+    if is_gain(difference, p):
         return f"{_name(winner)} beats {role}, {_name(other)}, by {amount} (p = {p:.2g})"
     if difference.high < 0 and p < 0.05:
         return f"Nothing beats {role}: {_name(winner)} is worse than {_name(other)}, by {amount}"
@@ -183,7 +186,7 @@ def amount_of(difference: Estimate, info: FamilyInfo) -> str:
 
 def _basis(info: FamilyInfo, entrant: Entrant, claim: Claim, seeds: int) -> str:
     groups = sorted(set(entrant.groups))
-    trained = f"{seeds} training{'s' if seeds > 1 else ''} each"
+    trained = f"{seeds} trainings each" if seeds > 1 else f"1 training each, {UNSEEN_LUCK}"
     count = len(entrant.scores)
     if claim == "new groups":
         return f"Claim: new groups ({len(groups)} unseen groups, {count} tasks, {trained})"

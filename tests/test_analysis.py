@@ -19,12 +19,16 @@ from metatune.records.reading import Run
 from metatune.records.rows import Concluded, Ended
 
 
-def interval(units: Sequence[float], extra: float = 0.0) -> tuple[float, float, float]:
-    """Mean and 95 % t interval of some units; ``extra`` is added to the mean's variance."""
-    values = np.asarray(units, dtype=float)
-    error = np.sqrt(values.var(ddof=1) / len(values) + extra)
-    reach = stats.t.ppf(0.975, len(values) - 1) * error
-    return float(values.mean()), float(values.mean() - reach), float(values.mean() + reach)
+def interval(
+    units: Sequence[float], trainings: Sequence[Sequence[float]] = ()
+) -> tuple[float, float, float]:
+    """Mean and 95 % t interval of some units, with Welch's degrees of freedom for trainings."""
+    samples = [np.asarray(sample, dtype=float) for sample in (units, *trainings)]
+    errors = np.array([sample.var(ddof=1) / len(sample) for sample in samples])
+    freedom = errors.sum() ** 2 / sum(errors**2 / [len(sample) - 1 for sample in samples])
+    reach = stats.t.ppf(0.975, freedom) * np.sqrt(errors.sum())
+    mean = float(samples[0].mean())
+    return mean, float(mean - reach), float(mean + reach)
 
 
 def found(row: pd.Series, label: str) -> tuple[float, float, float]:
@@ -203,8 +207,8 @@ def test_a_verdicts_score_is_the_mean_over_trainings_with_the_seeds_in_its_inter
     for trial, row in table.iterrows():
         rung = 1 if row["name"] == "scratch" else 3
         each = np.array([scores_of(run, "test", trial, rung, replica) for replica in (1, 2)])
-        seeds = each.mean(axis=1).var(ddof=1) / 2
-        assert found(row, "score") == pytest.approx(interval(each.mean(axis=0), seeds))
+        expected = interval(each.mean(axis=0), [each.mean(axis=1)])
+        assert found(row, "score") == pytest.approx(expected)
         assert (row["trainings"], row["tasks"], row["groups"]) == (2, 8, 1)
 
 
@@ -223,8 +227,8 @@ def test_a_verdicts_gains_are_paired_by_task_and_include_both_sides_seeds(
         if trial == other:
             continue
         a, b = of(trial), of(other)
-        seeds = (a.mean(axis=1).var(ddof=1) + b.mean(axis=1).var(ddof=1)) / 2
-        expected = interval(b.mean(axis=0) - a.mean(axis=0), seeds)
+        trainings = [a.mean(axis=1), b.mean(axis=1)]
+        expected = interval(b.mean(axis=0) - a.mean(axis=0), trainings)
         assert found(row, label) == pytest.approx(expected)
 
 

@@ -15,7 +15,7 @@ from metatune.errors import RunError
 from metatune.jobs import RungResult
 from metatune.records.rows import Concluded, Ended, Looked
 from metatune.space import Method
-from metatune.statistics import Estimate
+from metatune.statistics import Estimate, estimate
 from metatune.verdict import amount_of, conclude, entrants, trainings
 
 BY_GROUP = (0.08, 0.10, 0.12, 0.10, 0.09, 0.11, 0.10, 0.10)
@@ -203,9 +203,9 @@ def test_without_the_default_there_is_no_verdict() -> None:
 # --- the sentence --------------------------------------------------------------------------------
 
 
-def t_interval(values: Sequence[float], extra: float = 0.0) -> tuple[float, float]:
+def t_interval(values: Sequence[float]) -> tuple[float, float]:
     units = np.asarray(values)
-    reach = stats.t.ppf(0.975, len(units) - 1) * np.sqrt(units.var(ddof=1) / len(units) + extra)
+    reach = stats.t.ppf(0.975, len(units) - 1) * np.sqrt(units.var(ddof=1) / len(units))
     return float(units.mean() - reach), float(units.mean() + reach)
 
 
@@ -314,7 +314,8 @@ def test_with_fewer_than_six_groups_the_claim_is_about_tasks_and_says_why() -> N
     assert final.claim == "new tasks"
     assert final.sentence.endswith(
         "Too few groups for a claim about new groups (G = 4: script-a, script-b, script-c, "
-        "script-d). Claim: new tasks of these groups (16 tasks, 1 training each)"
+        "script-d). Claim: new tasks of these groups (16 tasks, 1 training each, whose luck the "
+        "intervals do not show)"
     )
     low, high = t_interval([100 * BY_GROUP[task % 8] for task in range(TASKS)])
     assert f"by +10 points [{low:+.3g}, {high:+.3g}]" in final.sentence
@@ -326,9 +327,12 @@ def test_where_groups_mean_nothing_they_are_not_spoken_of() -> None:
     assert final.sentence.endswith(". Claim: new tasks (16 tasks, 2 trainings each)")
 
 
-@pytest.mark.parametrize(("text", "words"), [(SPACE, "2 trainings each"), (ONE_SEED, "1 training")])
+ONCE = "1 training each, whose luck the intervals do not show)"
+
+
+@pytest.mark.parametrize(("text", "words"), [(SPACE, "2 trainings each)"), (ONE_SEED, ONCE)])
 def test_it_says_how_often_each_was_trained(text: str, words: str) -> None:
-    assert words in verdict_of(text, **dict.fromkeys(CONFIRM, 0.5)).sentence
+    assert verdict_of(text, **dict.fromkeys(CONFIRM, 0.5)).sentence.endswith(words)
 
 
 def test_trainings_that_differ_widen_the_interval() -> None:
@@ -339,14 +343,29 @@ def test_trainings_that_differ_widen_the_interval() -> None:
     level = {"new": 0.6, "r2d2": 0.6, "protonet": 0.5, "nearest_neighbour": 0.3}
     for trial in kind_of(story.rows, Looked)[1].trials:
         name = driver.history.trials[trial].asked.name
-        for replica, luck in ((1, 0.02), (2, -0.02)):
+        for replica, luck in ((1, 0.01), (2, -0.01)):
             scores = above(level[name] + luck) if name == "new" else level[name] + luck
             story.score(trial, "test", scores, replica=replica)
     final = conclude(story.driver(), 1)
-    seeds = 2 * np.var([2.0, -2.0], ddof=1) / 2  # of both, each over two trainings
-    low, high = t_interval([100 * x for x in BY_GROUP], extra=seeds)
-    assert f"r2d2, by +10 points [{low:+.3g}, {high:+.3g}]" in final.sentence
-    assert (low, high) != pytest.approx(t_interval([100 * x for x in BY_GROUP]))
+    units, pair = [100 * x for x in BY_GROUP], [1.0, -1.0]
+    expected = estimate(units, GROUPS, "new groups", trainings=[pair, pair])
+    amount = f"+10 points [{expected.low:+.3g}, {expected.high:+.3g}]"
+    assert f"r2d2, by {amount}" in final.sentence
+    assert expected.low < t_interval(units)[0]
+
+
+def test_two_trainings_that_differ_much_show_nothing() -> None:
+    """Ten points on every group: but trainings of the same strategy are four points apart."""
+    story = simple()
+    searched(story, **CONFIRM)
+    driver = story.driver()
+    trainings(driver, 1)
+    for trial in kind_of(story.rows, Looked)[1].trials:
+        level = 0.6 if driver.history.trials[trial].asked.name == "new" else 0.5
+        for replica, luck in ((1, 0.02), (2, -0.02)):
+            story.score(trial, "test", level + luck, replica=replica)
+    final = conclude(story.driver(), 1)
+    assert final.sentence.startswith("new is not shown to beat")
 
 
 def test_a_squared_error_has_no_points_and_one_unit_has_no_interval() -> None:
