@@ -22,7 +22,9 @@ from optuna.trial import FrozenTrial, TrialState
 from metatune.errors import RunError
 from metatune.history import History
 from metatune.proposer import (
+    FLOOR_SHARE,
     MAX_OBSERVATIONS,
+    MUTATIONS,
     STARTUP,
     Ledger,
     Observation,
@@ -33,6 +35,7 @@ from metatune.proposer import (
 )
 from metatune.records.rows import Asked, Ended, Origin, Row, Scored, State
 from metatune.space import ChoiceKnob, FloatKnob, KnobTree, Params, parse_tree
+from metatune.space.region import FLOOR, Region, Tried, adjust, within
 
 TREE = parse_tree(
     {
@@ -200,6 +203,234 @@ def test_observations_outside_the_region_are_left_out(params: Params) -> None:
     for state, values in (("completed", {1: 9.0}), ("lost", {}), ("running", {})):
         outside = Observation(params, state, values)  # type: ignore[arg-type]
         assert propose(TREE, [*inside, outside], 7) == expected
+
+
+# --- weights --------------------------------------------------------------------------------------
+
+HEAD = "head.kind"
+HEADS = parse_tree(
+    {
+        "inner": {"lr": {"float": [1e-4, 1.0], "log": True}},
+        "head": {"kind": {"choice": ["ridge", "linear", "prototypes", "gp"]}},
+    }
+)
+EVEN = (0.25,) * 4
+
+
+def weights_against(head: str) -> dict[str, tuple[float, ...]]:
+    """A region's weights where one of the four heads has lost."""
+    low, rest = FLOOR / 4, (1 - FLOOR / 4) / 3
+    return {
+        HEAD: tuple(low if h == head else rest for h in ("ridge", "linear", "prototypes", "gp"))
+    }
+
+
+def proposed(tree: KnobTree, observations: list[Observation], seeds: range, **more: Any) -> Any:
+    return [propose(tree, observations, seed, **more) for seed in seeds]
+
+
+def tpes_own(tree: KnobTree, observations: list[Observation], seed: int) -> Params:
+    """What Optuna's TPE asks for, by way of its public face alone."""
+    sampler = optuna.samplers.TPESampler(
+        multivariate=True, group=True, constant_liar=True, n_startup_trials=STARTUP, seed=seed
+    )
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    distributions: dict[str, Any] = {
+        "inner.lr": optuna.distributions.FloatDistribution(1e-4, 1.0, log=True),
+        HEAD: optuna.distributions.CategoricalDistribution(("ridge", "linear", "prototypes", "gp")),
+    }
+    for o in observations:
+        study.add_trial(
+            optuna.trial.create_trial(
+                value=o.values[2],
+                params=dict(o.params),
+                distributions=distributions,
+                intermediate_values=dict(o.values),
+            )
+        )
+    return study.ask(distributions).params
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize("count", [0, 20])
+def test_without_weights_and_bases_a_proposal_is_tpes_own(count: int) -> None:
+    observations = observed(count, HEADS)
+    for seed in range(5):
+        expected = tpes_own(HEADS, observations, seed)
+        assert propose(HEADS, observations, seed) == expected
+        assert propose(HEADS, observations, seed, weights={}, bases=()) == expected
+
+
+def test_even_weights_leave_tpe_all_but_the_floors_share() -> None:
+    observations, seeds = observed(20, HEADS), range(60)
+    plain = proposed(HEADS, observations, seeds)
+    even = proposed(HEADS, observations, seeds, weights={HEAD: EVEN})
+    other = sum(a != b for a, b in zip(plain, even, strict=True)) / len(plain)
+    assert FLOOR_SHARE / 2 < other < 2 * FLOOR_SHARE
+
+
+def test_a_choice_of_low_weight_comes_up_less_often() -> None:
+    few = [p[HEAD] for p in proposed(HEADS, [], range(400), weights=weights_against("linear"))]
+    share = few.count("linear") / len(few)
+    # TPE without observations draws evenly; of its linear heads, 0.05 / 0.317 are accepted.
+    assert FLOOR / 8 < share < FLOOR / 2
+    assert all(few.count(head) / len(few) > 0.2 for head in ("ridge", "prototypes", "gp"))
+
+
+def test_a_choice_that_wrongly_lost_still_comes_up_at_the_floors_rate() -> None:
+    """All that was seen speaks against the linear head: TPE would not come back to it."""
+    observations = observed(40, HEADS, lambda p: -9.0 if p[HEAD] == "linear" else score(p))
+    seeds, weights = range(500), weights_against("linear")
+    found = [p[HEAD] for p in proposed(HEADS, observations, seeds, weights=weights)]
+    expected = FLOOR_SHARE * FLOOR / 4 * len(found)  # 5
+    assert found.count("linear") >= expected / 2
+
+
+def test_a_choice_that_tpe_insists_on_is_held_back_but_comes_through() -> None:
+    observations = observed(40, HEADS, lambda p: 9.0 if p[HEAD] == "linear" else score(p))
+    plain = [p[HEAD] for p in proposed(HEADS, observations, range(60))]
+    weights = weights_against("linear")
+    held = [p[HEAD] for p in proposed(HEADS, observations, range(60), weights=weights)]
+    assert plain.count("linear") > 45
+    assert 5 < held.count("linear") < 0.7 * plain.count("linear")
+
+
+def test_with_choices_drawn_numbers_are_those_of_the_space_where_these_are_fixed() -> None:
+    """The best rate is 0.001 with the linear head, and 0.1 with the others, which are worse."""
+
+    def value(params: Params) -> float:
+        linear = params[HEAD] == "linear"
+        return 5.0 * linear - abs(math.log10(rate(params)) + (3 if linear else 1))
+
+    observations, seeds = observed(80, HEADS, value), range(60)
+    weights = {HEAD: (0.98, 0.01, 0.005, 0.005)}  # TPE insists on linear heads: few are accepted
+    found = proposed(HEADS, observations, seeds, weights=weights)
+    ridge = [
+        Observation({"inner.lr": o.params["inner.lr"]}, o.state, o.values)
+        for o in observations
+        if o.params[HEAD] == "ridge"
+    ]
+    alone = proposed(RATE, ridge, seeds)
+    fixed = [a == {**b, HEAD: "ridge"} for a, b in zip(found, alone, strict=True)]
+    assert sum(fixed) > 45
+    rates = [rate(p) for p in found if p[HEAD] == "ridge"]
+    assert sum(value > 0.01 for value in rates) > 0.9 * len(rates)  # nearer to 0.1
+
+
+def test_a_weighted_knob_of_a_branch_is_weighted_where_it_is_active() -> None:
+    start = "choose.gradient.head.start"
+    weights = {start: (0.9, 0.1)}
+    found = proposed(TREE, [], range(80), weights=weights)
+    assert {p[LABEL] for p in found} == {"gradient", "ridge"}
+    assert all((start in p) == (p[LABEL] == "gradient") for p in found)
+    starts = [p[start] for p in found if start in p]
+    assert starts.count("zero") > 3 * starts.count("learned")
+
+
+# --- mutations ------------------------------------------------------------------------------------
+
+BASES: list[Params] = [
+    {"inner.lr": 1e-3, HEAD: "ridge"}, {"inner.lr": 1e-2, HEAD: "gp"},
+    {"inner.lr": 1e-1, HEAD: "linear"},
+]  # fmt: skip
+
+
+def test_a_share_of_proposals_are_neighbours_of_a_base_and_the_others_as_without() -> None:
+    observations, seeds = observed(12, HEADS), range(300)
+    plain = proposed(HEADS, observations, seeds)
+    found = proposed(HEADS, observations, seeds, bases=BASES)
+    mutations = [a for a, b in zip(found, plain, strict=True) if a != b]
+    assert len(mutations) / len(found) == pytest.approx(MUTATIONS, abs=0.05)
+
+    def decades(params: Params, base: Params) -> float:
+        return abs(math.log10(rate(params) / rate(base)))
+
+    nearest = [min(BASES, key=lambda base: decades(p, base)) for p in mutations]
+    assert all(base in nearest for base in BASES)
+    steps = [decades(p, base) for p, base in zip(mutations, nearest, strict=True)]
+    assert median(steps) < 0.5  # a tenth of four decades is one standard deviation
+    assert not any(p in BASES for p in mutations)
+
+
+def test_mutations_stay_in_the_region_and_heed_the_weights() -> None:
+    tree = within(HEADS, Region(ranges={"inner.lr": (5e-3, 2e-2)}))
+    weights = {HEAD: (0.002, 0.002, 0.002, 0.994)}
+    found = proposed(tree, [], range(200), bases=BASES[:1], weights=weights)
+    assert all(5e-3 <= rate(p) <= 2e-2 for p in found)
+    # Of the base's ridge, in other cases than a number's step, the head of highest weight is made.
+    assert {p[HEAD] for p in found} >= {"ridge", "gp"}
+    assert sum(p[HEAD] in ("linear", "prototypes") for p in found) < 10
+
+
+# --- the region moves -----------------------------------------------------------------------------
+
+
+def test_what_was_seen_outside_a_narrowed_region_breaks_nothing() -> None:
+    observations = observed(40)
+    for region in (
+        Region(ranges={"inner.lr": (0.005, 0.02), "choose.gradient.inner.steps": (3, 5)}),
+        Region(ranges={"inner.lr": (2.0, 10.0)}),  # nothing was seen here
+    ):
+        tree = within(TREE, region)
+        low, high = region.ranges["inner.lr"]
+        for params in proposed(tree, observations, range(10), weights={LABEL: (0.5, 0.5)}):
+            assert low <= rate(params) <= high
+
+
+def rounds(tree: KnobTree, best: float, moving: bool) -> list[float]:
+    """All rates proposed in four rounds of 15, where a trial gains by being near the best rate."""
+    region, seen, observations = Region(), list[Tried](), list[Observation]()
+    groups = tuple("abcdefgh")
+    for number in range(4):
+        for ask in range(15):
+            params = propose(within(tree, region), observations, 100 * number + ask)
+            gain = -abs(math.log10(rate(params) / best))
+            seen.append(Tried(params, True, (gain,) * len(groups), groups))
+            observations.append(Observation(params, "completed", {1: gain}))
+        leaders = sorted(seen, key=lambda t: -t.gains[0])[:3]
+        if moving:
+            region, _ = adjust(tree, region, seen, [t.params for t in leaders])
+    return [rate(t.params) for t in seen]
+
+
+def test_an_optimum_beyond_the_first_range_is_reached_by_moving_it() -> None:
+    tree = parse_tree(
+        {"inner": {"lr": {"float": [1e-4, 1e-2], "log": True, "limits": [1e-6, 10.0]}}}
+    )
+    stuck, moved = rounds(tree, 0.3, moving=False), rounds(tree, 0.3, moving=True)
+    assert max(stuck) <= 1e-2
+    near = [value for value in moved[-15:] if 0.1 < value < 1.0]
+    assert len(near) > 10
+
+
+FULL_PROCESS = """
+import json, sys
+from metatune.proposer import Observation, propose
+from metatune.space import parse_tree
+tree, observations, seeds, weights, bases = json.load(sys.stdin)
+tree = parse_tree(tree)
+seen = [Observation(p, s, {int(r): v for r, v in values.items()}) for p, s, values in observations]
+print(json.dumps([propose(tree, seen, s, weights=weights, bases=bases) for s in seeds]))
+"""
+
+
+def test_another_process_gives_the_same_weighted_and_mutated_proposals() -> None:
+    data = {
+        "inner": {"lr": {"float": [1e-4, 1.0], "log": True}},
+        "head": {"kind": {"choice": ["ridge", "linear", "prototypes", "gp"]}},
+    }
+    observations, seeds, weights = observed(15, HEADS), range(25), weights_against("gp")
+    plain = [data, [(o.params, o.state, dict(o.values)) for o in observations], list(seeds)]
+    there = subprocess.run(
+        [sys.executable, "-c", FULL_PROCESS],
+        input=json.dumps([*plain, weights, BASES]),
+        env={**os.environ, "PYTHONHASHSEED": "7"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    here = proposed(HEADS, observations, seeds, weights=weights, bases=BASES)
+    assert json.loads(there.stdout) == here
 
 
 # --- choosing observations ------------------------------------------------------------------------
