@@ -71,7 +71,11 @@ class Queue:
 def leaders(driver: Driver, method: Method) -> list[Trial]:
     """The completed trials that lead on ``select``, best first; the default, and who led before."""
     history, round_ = driver.history, method.round + 1
-    completed = [t for t in history.of_round(round_) if t.ended and t.ended.state == "completed"]
+    completed = [
+        t
+        for t in history.of_round(round_)
+        if t.ended and t.ended.state == "completed" and t.asked.origin not in ("promoted", "probe")
+    ]
     ranked: dict[str, Trial] = {}  # one a strategy
     for trial in sorted(completed, key=lambda t: -_gain_on_select(driver, t)):
         ranked.setdefault(trial.asked.digest, trial)

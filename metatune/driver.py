@@ -22,6 +22,8 @@ from metatune.space import Method, ResolvedSpace, load_yaml, method_file
 from metatune.strategy import Strategy
 from metatune.tasks.base import FamilyInfo, Split
 
+GRADIENT_TRIALS = 4  # one promoted, two probes, and the child
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -65,6 +67,12 @@ class Plan:
         """Trials of a round: an even share, the first rounds one more where it does not divide."""
         each, more = divmod(self.trials, self.space.space.rounds.count)
         return each + (round_ - self.first_round < more)
+
+    def for_gradient(self, round_: int) -> int:
+        """Trials of a round that are set aside for its gradient; 0 where the round is too short."""
+        wanted = self.space.space.adjust.gradient
+        room = self.share(round_) >= len(self.space.initial) + 2 * GRADIENT_TRIALS
+        return GRADIENT_TRIALS if wanted and room else 0
 
     def tasks(self, split: Split) -> int:
         """Number of tasks that a split is judged on."""
@@ -197,7 +205,14 @@ class Driver:
         return [trials[name] for name in sorted(touched)]
 
     def job(
-        self, trial: Trial, split: Split, *, replica: int = 0, recorded: int = 0, train: bool = True
+        self,
+        trial: Trial,
+        split: Split,
+        *,
+        replica: int = 0,
+        recorded: int = 0,
+        train: bool = True,
+        seed_of: str | None = None,
     ) -> TrialJob:
         """The job of a trial, its training anew (``replica``) or its scoring elsewhere."""
         folder = self.folder.trial(trial.id)
@@ -220,6 +235,8 @@ class Driver:
             train=train,
             folder=str(folder),
             code=self.plan.code,
+            seed_of=seed_of,
+            looks=split == "select" and self.plan.space.space.tasks.race > 0,
         )
 
     def last_rung(self, trial: Trial) -> int:

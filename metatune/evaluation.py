@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -80,7 +80,20 @@ def score(
     step: int,
     prepare: Callable[[TaskBatch], Tensors] = to_tensors,
 ) -> Scores:
-    """Learn and judge every task.
+    """Learn and judge every task; arguments and errors as of ``score_by_batch``."""
+    *_, whole = score_by_batch(learner, info, params, batches, step, prepare)
+    return whole
+
+
+def score_by_batch(
+    learner: Learner,
+    info: FamilyInfo,
+    params: Params,
+    batches: Sequence[TaskBatch],
+    step: int,
+    prepare: Callable[[TaskBatch], Tensors] = to_tensors,
+) -> Iterator[Scores]:
+    """Learn and judge tasks batch by batch: the scores of all tasks so far, after each.
 
     Args:
         learner: what learns them.
@@ -99,8 +112,8 @@ def score(
     values: list[float] = []
     kept = []
     hopeless = True
-    with torch.no_grad():
-        for batch in batches:
+    for number, batch in enumerate(batches, start=1):
+        with torch.no_grad():
             tensors = prepare(batch)
             predictions = learner.predict(params, tensors)
             if not bool(torch.isfinite(predictions).all()):
@@ -112,9 +125,9 @@ def score(
             groups += batch.groups
             values += judged.tolist()
             kept.append(predictions.clamp(-6e4, 6e4).half())  # float16 ends at 65,504
-    if hopeless:
-        raise Diverged(step, "the loss on every task is hopeless")
-    return Scores(tuple(tasks), tuple(groups), tuple(values), torch.cat(kept))
+        if hopeless and number == len(batches):
+            raise Diverged(step, "the loss on every task is hopeless")
+        yield Scores(tuple(tasks), tuple(groups), tuple(values), torch.cat(kept))
 
 
 def scores_jointly(learner: Learner, params: Params, batch: Tensors) -> bool:

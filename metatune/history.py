@@ -59,18 +59,22 @@ _OWN: tuple[Split, int] = ("select", 0)
 def differences(a: Scored, b: Scored, sign: int) -> list[float]:
     """By how much ``a`` beats ``b`` on each task (positive: better).
 
+    Where a race ended early for one of them, on the first tasks, which both were scored on.
+
     Raises:
         ValueError: they were not scored on the same tasks.
     """
-    if a.tasks != b.tasks:
+    both = min(len(a.tasks), len(b.tasks))
+    if a.tasks[:both] != b.tasks[:both]:
         raise ValueError(f"{a.trial} and {b.trial} were not scored on the same tasks")
-    return [sign * (x - y) for x, y in zip(a.scores, b.scores, strict=True)]
+    return [sign * (x - y) for x, y in zip(a.scores, b.scores, strict=False)]
 
 
 def mean_gain(a: Scored, b: Scored, sign: int) -> float:
     """The mean of ``differences``, over the units that the tasks' groups can bear."""
     gains = differences(a, b, sign)
-    return float(unit_means(gains, a.groups, claim_for(a.groups)).mean())
+    groups = a.groups[: len(gains)]
+    return float(unit_means(gains, groups, claim_for(groups)).mean())
 
 
 class History:
@@ -141,6 +145,11 @@ class History:
         with the completed default, even where it needed fewer rungs; and a default that needs no
         training is the same at every rung.
         """
+        reference = self.reference(trial, rung)
+        return None if reference is None else mean_gain(trial.at(rung), reference, self.sign)
+
+    def reference(self, trial: Trial, rung: int) -> Scored | None:
+        """The scores of its round's default that a trial is compared with at a rung; see ``gain``."""
         default = self.default_of(trial.asked.round)
         if default is None or not default.rungs:
             return None
@@ -149,8 +158,7 @@ class History:
         final = (completed and rung == trial.rungs[-1]) or rung > last
         if final and default.ended is None:
             return None
-        reference = last if final else rung
-        return mean_gain(trial.at(rung), default.at(reference), self.sign)
+        return default.at(last if final else rung)
 
     def gains(self, trial: Trial) -> dict[int, float]:
         """``gain`` at every rung where it is known."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
 from metatune.tasks.base import Episode, Split
@@ -30,6 +30,9 @@ class TrialJob:
         train: False only scores what was trained up to rung ``recorded``, on ``split``.
         folder: where checkpoints go; None keeps none.
         code: folder that parts of the user's own are imported from; None where there are none.
+        looks: the trial reports on the way, after each batch of tasks.
+        seed_of: the trial of the same round whose seed it is trained with, so that differences
+            between the two are the strategies'; None: its own.
     """
 
     trial: str
@@ -47,6 +50,8 @@ class TrialJob:
     train: bool
     folder: str | None
     code: str | None = None
+    looks: bool = False
+    seed_of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,10 @@ class RungResult:
         train_loss: mean training loss since the rung before; None where nothing was trained.
         tasks, groups, scores: of the tasks judged; empty where it did not come to that.
         transductive: query points were scored jointly.
+        whole: False for a look on the way, after some of the rung's tasks: nothing is recorded of
+            it unless the trial is stopped by it.
+        learned: what the meta-parameters say, as values of knobs by their paths (see
+            ``gradient.learned_knobs``); empty where no such number is learned.
     """
 
     rung: int
@@ -76,6 +85,9 @@ class RungResult:
     groups: tuple[str, ...]
     scores: tuple[float, ...]
     transductive: bool
+    whole: bool = True
+    # Not hashed, as a dictionary cannot be; results that are equal still have equal hashes.
+    learned: dict[str, float] = field(default_factory=dict, hash=False)
 
 
 class JobSource(Protocol):

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from metatune.adjust import Gradient, adjust
 from metatune.confirm import borne_out, confirmation, confirmed
 from metatune.driver import Driver
 from metatune.jobs import Runner
 from metatune.records.rows import Concluded, Turned
-from metatune.search import Search, evidence_after
-from metatune.space import Incumbent, Method
-from metatune.strategy import Strategy
+from metatune.search import Search
+from metatune.space import Method
 from metatune.verdict import conclude, trainings
 
 
@@ -58,6 +58,8 @@ def turn(method: Method, loop: Loop) -> Method:
     driver, round_ = loop.driver, method.round + 1
     start = driver.elapsed()
     loop.runner.drain(Search(driver, method), loop.tick)
+    if driver.plan.for_gradient(round_):
+        loop.runner.drain(Gradient(driver, method), loop.tick)
     loop.runner.drain(confirmation(driver, method), loop.tick)
     adjusted, moves = adjust(method, driver)
     driver.record(
@@ -72,20 +74,6 @@ def turn(method: Method, loop: Loop) -> Method:
     )
     driver.write_method(adjusted)
     return adjusted
-
-
-def adjust(method: Method, driver: Driver) -> tuple[Method, list[str]]:
-    """The method after a round, and what was changed in it, in words."""
-    incumbents = tuple(
-        Incumbent(name=t.asked.name, strategy=Strategy.model_validate(t.asked.strategy))
-        for t in confirmed(driver, method.round + 1)
-    )
-    changed = {
-        "round": method.round + 1,
-        "incumbents": incumbents,
-        "evidence": evidence_after(driver, method),
-    }
-    return method.model_copy(update=changed), []
 
 
 def verdict(method: Method, loop: Loop) -> Concluded:

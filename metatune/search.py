@@ -7,6 +7,8 @@ would have, and a run that starts from another's method as that one would have.
 
 from __future__ import annotations
 
+from math import inf
+from statistics import fmean as mean
 from typing import Any
 
 from metatune.driver import Driver
@@ -16,12 +18,13 @@ from metatune.jobs import RungResult, TrialJob
 from metatune.proposer import Observation, propose
 from metatune.records.rows import Asked, Ended, Origin, Scored, State
 from metatune.seeds import derive_seed
-from metatune.space import Method, Named, ResolvedSpace, Seen
+from metatune.space import Method, Named, ResolvedSpace, Seen, within
 from metatune.space.knobs import Params
-from metatune.stopping import Standing, why_stop
+from metatune.stopping import Standing, why_behind, why_stop
 from metatune.strategy import Strategy
 
 TRIES = 20  # proposals looked at for one that was not tried yet
+BASES = 3  # strategies that are mutated
 
 
 class Search:
@@ -37,11 +40,17 @@ class Search:
         self._method = method
         self._round = method.round + 1
         self._named = known_strategies(driver.plan.space, method)
+        # What the gradient takes is set aside.
+        self._allowed = driver.plan.share(self._round) - driver.plan.for_gradient(self._round)
         self._running: set[str] = set()
         self._refuse_lost_default()
         # Trials that an earlier driver left behind go on first, in the order of their asking. The
         # record of a decision may have been lost with it: it is taken again.
-        self._left = [t for t in self._trials() if t.ended is None and self._goes_on(t)]
+        self._left = [
+            t
+            for t in self._trials()
+            if t.ended is None and t.asked.parent is None and self._goes_on(t)
+        ]
 
     def _trials(self) -> list[Trial]:
         return self._driver.history.of_round(self._round)
@@ -66,38 +75,23 @@ class Search:
         return not self._left and not self._running and not self._may_ask()
 
     def _may_ask(self) -> bool:
-        asked, plan = len(self._trials()), self._driver.plan
+        asked = len(self._trials())
         if asked < len(self._named):
             return True  # what is known already is tried whatever the clock says
-        return asked < plan.share(self._round) and self._driver.time_for_another(self._round)
+        return asked < self._allowed and self._driver.time_for_another(self._round)
 
     def _ask(self) -> Trial:
         number = len(self._trials())
         if number < len(self._named):
             entry = self._named[number]
-            return self._enter(number, entry.name, entry.origin, entry.strategy)
+            return ask(self._driver, self._round, entry.name, entry.origin, entry.strategy)
         name = f"proposed-{self._round}-{number}"
-        return self._enter(number, name, "proposed", self._propose(number))
-
-    def _enter(self, number: int, name: str, origin: Origin, strategy: Strategy) -> Trial:
-        plain = strategy.model_dump(mode="json")
-        row = Asked(
-            trial=f"r{self._round}-{number:04d}",
-            round=self._round,
-            number=number,
-            name=name,
-            origin=origin,
-            strategy=plain,
-            digest=strategy.digest(),
-            structure=strategy.structure(),
-            params=self._driver.plan.space.tree.params_of(plain),
-        )
-        self._driver.record(row)
-        return self._driver.history.trials[row.trial]
+        return ask(self._driver, self._round, name, "proposed", self._propose(number))
 
     def _propose(self, number: int) -> Strategy:
         """A strategy that was not tried yet, as far as ``TRIES`` proposals find one."""
-        plan, tree, seen = self._driver.plan, self._driver.plan.space.tree, self._method.evidence
+        plan, region, seen = self._driver.plan, self._method.region, self._method.evidence
+        tree = within(plan.space.tree, region)
         known = {t.asked.digest for t in self._trials()}
         before = [s.params for s in seen]
         observations = [
@@ -106,11 +100,25 @@ class Search:
         ]
         for attempt in range(TRIES):
             seed = derive_seed(plan.seed, "propose", self._round, number, attempt)
-            params = propose(tree, observations, seed)
+            params = propose(
+                tree, observations, seed, weights=region.weights, bases=self._best_known()
+            )
             strategy = _strategy(plan.space, params)
             if strategy.digest() not in known and params not in before:
                 break
         return strategy
+
+    def _best_known(self) -> list[Params]:
+        """The strategies inside the space that lead so far: of the round before, else of this."""
+        tree, history = self._driver.plan.space.tree, self._driver.history
+        led = [tree.params_of(i.strategy.model_dump(mode="json")) for i in self._method.incumbents]
+        found = [params for params in led if params is not None]
+        if not found:
+            gains = {t.id: history.gains(t) for t in self._trials() if t.asked.params is not None}
+            done = [t for t in self._trials() if gains.get(t.id) and t.ended is not None]
+            done.sort(key=lambda t: -gains[t.id][max(gains[t.id])])
+            found = [t.asked.params for t in done if t.asked.params is not None]
+        return found[:BASES]
 
     def _observe(self, trial: Trial) -> Observation:
         assert trial.asked.params is not None
@@ -132,6 +140,8 @@ class Search:
         if result.outcome in ("diverged", "failed"):
             self._end(trial, result.outcome, result.reason)
             return False
+        if not result.whole:
+            return self._races_on(trial, job, result)
         driver.record(scored(job, result, rung=result.rung))
         return self._goes_on(trial)
 
@@ -139,10 +149,41 @@ class Search:
         """Record that the worker was lost."""
         self._end(self._driver.history.trials[job.trial], "failed", reason)
 
+    def _races_on(self, trial: Trial, job: TrialJob, result: RungResult) -> bool:
+        """Look at a rung's first tasks; a trial that is behind for sure is stopped at once."""
+        plan, sign = self._driver.plan, self._driver.history.sign
+        if trial.asked.name in plan.space.protected:
+            return True
+        whole = [t for t in self._trials() if self._scored_whole(t, result.rung)]
+        if not whole:
+            return True
+        leader = max(sign * mean(t.at(result.rung).scores) for t in whole)
+        ahead = next(t for t in whole if sign * mean(t.at(result.rung).scores) == leader)
+        reason = why_behind(
+            [sign * score for score in result.scores],
+            [sign * score for score in ahead.at(result.rung).scores[: len(result.scores)]],
+            block=len(set(ahead.at(result.rung).groups)),
+            alpha=plan.space.space.tasks.race,
+            rivals=max(1, plan.share(self._round) - 1),
+        )
+        if reason is None:
+            return True
+        self._driver.record(scored(job, result, rung=result.rung))
+        self._end(trial, "stopped", reason)
+        return False
+
+    def _scored_whole(self, trial: Trial, rung: int) -> bool:
+        """False where the trial was not there, or its race ended before all tasks were scored."""
+        tasks = self._driver.plan.tasks("select")
+        return rung in trial.rungs and len(trial.at(rung).scores) == tasks
+
     def _goes_on(self, trial: Trial) -> bool:
         """Decide on a trial after its newest rung, and record its end if this is it."""
         if not trial.rungs:
             return True
+        if not self._scored_whole(trial, trial.rungs[-1]):
+            self._end(trial, "stopped", "behind the leader on its rung's first tasks")
+            return False
         if trial.rungs[-1] >= self._driver.last_rung(trial):
             self._end(trial, "completed", "")
             return False
@@ -158,9 +199,10 @@ class Search:
         for other in self._trials():
             if rung not in other.rungs:
                 continue
-            scores = other.at(rung).scores
+            whole = self._scored_whole(other, rung)
             standings[other.id] = Standing(
-                score=sign * sum(scores) / len(scores),
+                # Who lost the race before all tasks were scored is behind whoever did not.
+                score=sign * mean(other.at(rung).scores) if whole else -inf,
                 structure=other.asked.structure,
                 passed=other.rungs[-1] > rung or (other.ended is None and other.id != trial.id),
             )
@@ -183,6 +225,32 @@ class Search:
                 f"compared with it: {end.reason.strip().splitlines()[-1]}. "
                 "Choose another default in the space file."
             )
+
+
+def ask(
+    driver: Driver,
+    round_: int,
+    name: str,
+    origin: Origin,
+    strategy: Strategy,
+    parent: str | None = None,
+) -> Trial:
+    """Decide on a trial and record that; its number is the round's next."""
+    number, plain = len(driver.history.of_round(round_)), strategy.model_dump(mode="json")
+    row = Asked(
+        trial=f"r{round_}-{number:04d}",
+        round=round_,
+        number=number,
+        name=name,
+        origin=origin,
+        strategy=plain,
+        digest=strategy.digest(),
+        structure=strategy.structure(),
+        params=driver.plan.space.tree.params_of(plain),
+        parent=parent,
+    )
+    driver.record(row)
+    return driver.history.trials[row.trial]
 
 
 def known_strategies(space: ResolvedSpace, method: Method) -> tuple[Named, ...]:
@@ -245,4 +313,5 @@ def scored(job: TrialJob, result: RungResult, rung: int) -> Scored:
         groups=list(result.groups),
         scores=list(result.scores),
         transductive=result.transductive,
+        learned=dict(result.learned),
     )

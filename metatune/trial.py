@@ -18,7 +18,8 @@ import torch
 
 from metatune import checkpoint
 from metatune.errors import Diverged
-from metatune.evaluation import evaluation_tasks, score, scores_jointly
+from metatune.evaluation import Scores, evaluation_tasks, score_by_batch, scores_jointly
+from metatune.gradient import learned_knobs
 from metatune.jobs import RungResult, TrialJob
 from metatune.learners.augmentation import augment
 from metatune.learners.cross_fit import fold_of_group
@@ -66,12 +67,12 @@ def _rungs(job: TrialJob, family: TaskFamily | None) -> Iterator[RungResult]:
         if found is not None:
             trained = _Trained(found.state, job.recorded, found.train_seconds, None)
     if not job.train and trained.rung == last:
-        yield _judge(work, tasks, trained, last)
+        yield from _judge(work, tasks, trained, last)
     while trained.rung < last:
         trained = _train_rung(work, trained)
         # A rung at or below job.recorded lost its checkpoint: trained again, not reported again.
         if trained.rung > job.recorded or (not job.train and trained.rung == last):
-            yield _judge(work, tasks, trained, last)
+            yield from _judge(work, tasks, trained, last)
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def _open(job: TrialJob, family: TaskFamily | None) -> _Work:
     strategy = Strategy.model_validate(job.strategy)
     family = family or open_family(job.family, job.data_dir)
     learner = build_learner(strategy, family.info, job.episode.way)
-    seed = derive_seed(job.run_seed, "trial", job.round, job.trial, job.replica)
+    seed = derive_seed(job.run_seed, "trial", job.round, job.seed_of or job.trial, job.replica)
     return _Work(job, strategy, family, learner, seed)
 
 
@@ -174,8 +175,10 @@ def _cost(work: _Work) -> Callable[[float], int]:
     return cost
 
 
-def _judge(work: _Work, tasks: list[TaskBatch], trained: _Trained, last: int) -> RungResult:
-    """Score the learner and, where there is a folder, leave a checkpoint."""
+def _judge(
+    work: _Work, tasks: list[TaskBatch], trained: _Trained, last: int
+) -> Iterator[RungResult]:
+    """Score the learner, with looks on the way, and leave a checkpoint where there is a folder."""
     job, strategy = work.job, work.strategy
     pooled = trained.pooled or work.pooled(trained.rung)
 
@@ -183,10 +186,13 @@ def _judge(work: _Work, tasks: list[TaskBatch], trained: _Trained, last: int) ->
         tensors = to_tensors(batch)
         return tensors if pooled is None else pooled.attach(tensors, training=False)
 
-    start = perf_counter()
     info, state = work.family.info, trained.state
-    scores = score(work.learner, info, state.usable, tasks, state.step, prepare)
-    score_seconds = perf_counter() - start
+    seconds, batch_start = 0.0, perf_counter()
+    for scores in score_by_batch(work.learner, info, state.usable, tasks, state.step, prepare):
+        seconds += perf_counter() - batch_start
+        if job.looks and len(scores.tasks) < job.tasks:
+            yield _result(work, trained, last, scores, seconds, strategy.transductive, whole=False)
+        batch_start = perf_counter()  # what the driver thinks about meanwhile is not ours
     jointly = strategy.transductive or (
         strategy.has_own_part and scores_jointly(work.learner, state.usable, prepare(tasks[0]))
     )
@@ -195,18 +201,34 @@ def _judge(work: _Work, tasks: list[TaskBatch], trained: _Trained, last: int) ->
         if job.train:
             checkpoint.save(folder, trained.rung, state, trained.seconds)
         checkpoint.save_predictions(folder, trained.rung, job.split, scores.predictions)
+    yield _result(work, trained, last, scores, seconds, jointly)
+
+
+def _result(
+    work: _Work,
+    trained: _Trained,
+    last: int,
+    scores: Scores,
+    seconds: float,
+    transductive: bool,
+    *,
+    whole: bool = True,
+) -> RungResult:
+    """The report of a rung, or of a look on the way to it."""
     return RungResult(
         rung=trained.rung,
-        outcome="completed" if trained.rung == last else "running",
+        outcome="completed" if whole and trained.rung == last else "running",
         reason="",
-        resource=state.spent + work.pooled_cost(trained.rung),
+        resource=trained.state.spent + work.pooled_cost(trained.rung),
         train_seconds=trained.seconds,
-        score_seconds=score_seconds,
+        score_seconds=seconds,
         train_loss=trained.loss,
         tasks=scores.tasks,
         groups=scores.groups,
         scores=scores.values,
-        transductive=jointly,
+        transductive=transductive,
+        whole=whole,
+        learned=learned_knobs(work.strategy, trained.state.usable),
     )
 
 

@@ -45,6 +45,7 @@ JOBS = st.builds(
     tasks=NUMBERS,
     train=st.booleans(),
     folder=st.none() | st.text(),
+    seed_of=st.none() | st.text(),
 )
 RESULTS = st.builds(
     RungResult,
@@ -59,6 +60,7 @@ RESULTS = st.builds(
     groups=NAMES,
     scores=st.lists(FLOATS, max_size=4).map(tuple),
     transductive=st.booleans(),
+    learned=st.dictionaries(st.text(max_size=8), FLOATS, max_size=3),
 )
 
 
@@ -76,7 +78,7 @@ def test_a_job_comes_back_from_text_as_it_was(job: TrialJob) -> None:
 def test_a_result_comes_back_from_text_as_it_was(result: RungResult) -> None:
     again = result_from_json(result_to_json(result))
     assert again == result
-    assert hash(again) == hash(result)  # tuples all through
+    assert hash(again) == hash(result)  # tuples where results are told apart
 
 
 @PROPERTY

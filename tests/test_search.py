@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -363,6 +364,16 @@ def test_a_trial_that_is_lost_after_a_rung_keeps_its_scores_and_its_seconds(outc
     assert isinstance(end, Ended)
     assert (end.state, end.reason, end.seconds) == (outcome, "boom", 2.25)
     assert [row.rung for row in kind_of(story.rows, Scored) if row.trial == job.trial] == [1]
+
+
+def test_what_was_learned_of_knobs_is_recorded_with_the_rung() -> None:
+    story = Story()
+    search = Search(story.driver(), Method())
+    job = next_of(search)
+    learned = {"head.scale": 2.5}
+    search.on_result(job, replace(result(job, 1), learned=learned))
+    (row,) = kind_of(story.rows, Scored)
+    assert row.learned == learned
 
 
 def test_seconds_are_those_of_all_training_and_of_scoring_at_every_rung() -> None:

@@ -246,6 +246,21 @@ class OnAll(OnSupport):
 """
 
 
+def test_every_rung_tells_what_is_learned_of_the_knobs(tmp_path: Path) -> None:
+    strategy = Strategy(backbone=MLP(width=8), head=Ridge(), outer=Outer(lr=0.05, average=0.9))
+    results = run(job_of(tmp_path, strategy))
+    values = [result.learned["head.penalty"] for result in results]
+    assert len(set(values)) == 3
+    saved = load(tmp_path, 3)
+    assert saved is not None
+    for params, used in ((saved.state.average, True), (saved.state.params, False)):
+        value = params["head.log_penalty"].exp().item()
+        assert (values[-1] == pytest.approx(value, rel=1e-5)) == used
+    (again,) = run(job_of(tmp_path, strategy, split="confirm", train=False, recorded=3))
+    assert again.learned == results[-1].learned
+    assert run(job_of(None))[-1].learned == {}  # its rate is fixed
+
+
 # --- the same everywhere --------------------------------------------------------------------------
 
 
@@ -268,6 +283,13 @@ def test_training_does_not_look_at_the_tasks_it_is_scored_on() -> None:
     for few, many in zip(other, one, strict=True):
         assert many.scores[:4] == pytest.approx(few.scores, rel=1e-5)
         assert many.train_loss == few.train_loss
+
+
+def test_a_trial_may_be_trained_with_the_seed_of_another() -> None:
+    """Differences between two strategies are then theirs, not their seeds'."""
+    one, other = job_of(None), job_of(None, trial="r1-0009")
+    assert measured(run(replace(other, seed_of=one.trial))) == measured(run(one))
+    assert run(other)[0].scores != run(one)[0].scores
 
 
 OTHER_PROCESS = """

@@ -38,8 +38,11 @@ from metatune.records.rows import Asked, Concluded, Ended, Looked, Row, Scored, 
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = "1"
-"""Version of the tables' columns; raised when a column changes its name, type or meaning."""
+SCHEMA = "2"
+"""Version of the tables' columns; raised when one is added, or changes name, type or meaning.
+
+Parquet of another version is not read: the log has all that stands in it.
+"""
 
 ROW_GROUP = 1 << 20
 """Rows in a Parquet row group."""
@@ -100,6 +103,7 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = {
         Column("score", "float", "mean over tasks at that rung", "metric", nullable=True),
         Column("strategy", "string", "the strategy as JSON", nullable=True),
         Column("params", "string", "its knobs by name as JSON", nullable=True),
+        Column("parent", "string", "the trial that it was made from", nullable=True),
     ),
     "scores": (
         *_PLACE,
@@ -117,6 +121,7 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = {
         Column("score", "float", "mean over tasks; missing without any", "metric", nullable=True),
         Column("tasks", "int", "tasks scored", "tasks"),
         _TRANSDUCTIVE,
+        Column("learned", "string", "what meta-parameters say of knobs, as JSON", nullable=True),
     ),
     "rounds": (
         Column("round", "int", "the round that ended, from 1"),
@@ -224,7 +229,7 @@ def _trials(before: pa.Table, rows: Iterable[Row]) -> pa.Table:
 
 
 def _asked(row: Asked) -> dict[str, Any]:
-    names = ("round", "number", "name", "origin", "digest", "structure")
+    names = ("round", "number", "name", "origin", "digest", "structure", "parent")
     return {
         **{name: getattr(row, name) for name in names},
         "strategy": json.dumps(row.strategy),
@@ -245,7 +250,7 @@ def _scores(rows: Iterable[Scored]) -> pa.Table:
 
 def _curves(rows: Iterable[Scored]) -> pa.Table:
     found = list(rows)
-    computed = ("score", "tasks")
+    computed = ("score", "tasks", "learned")
     columns = {
         column.name: [getattr(row, column.name) for row in found]
         for column in COLUMNS["curves"]
@@ -253,6 +258,9 @@ def _curves(rows: Iterable[Scored]) -> pa.Table:
     }
     columns["score"] = [_mean(row.scores) for row in found]
     columns["tasks"] = [len(row.tasks) for row in found]
+    columns["learned"] = [
+        json.dumps(row.learned, sort_keys=True) if row.learned else None for row in found
+    ]
     return _table("curves", columns)
 
 

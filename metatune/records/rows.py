@@ -14,7 +14,11 @@ from metatune.tasks.base import Split
 State = Literal["completed", "stopped", "diverged", "failed"]
 STATES: tuple[State, ...] = ("completed", "stopped", "diverged", "failed")
 
-Origin = Literal["default", "preset", "baseline", "initial", "incumbent", "proposed"]
+Origin = Literal[
+    "default", "preset", "baseline", "initial", "incumbent",
+    "proposed", "promoted", "probe", "child",
+]  # fmt: skip
+"""``promoted`` and ``probe`` find out where to move a leader; the ``child`` is the leader moved."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Asked:
         digest: the strategy's hash.
         structure: its structural family.
         params: its knobs by their names in the space; None where it lies outside the space.
+        parent: the trial that it was made from; None where it was not.
         at: seconds that the run had been driven for when this was written.
     """
 
@@ -44,6 +49,7 @@ class Asked:
     digest: str
     structure: str
     params: dict[str, Any] | None
+    parent: str | None = None
     at: float = 0.0
 
 
@@ -65,6 +71,8 @@ class Scored:
         groups: group of each task.
         scores: the metric on each task.
         transductive: query points were scored jointly.
+        learned: what the meta-parameters say, as values of knobs by their paths, such as
+            ``inner.lr``; empty where no such number is learned.
         at: seconds that the run had been driven for when this was written.
     """
 
@@ -82,6 +90,7 @@ class Scored:
     groups: list[str]
     scores: list[float]
     transductive: bool
+    learned: dict[str, float] = field(default_factory=dict)
     at: float = 0.0
 
 

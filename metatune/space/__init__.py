@@ -8,6 +8,7 @@ from metatune.space.grammar import parse_tree
 from metatune.space.knobs import ChoiceKnob, FloatKnob, IntKnob, Knob, KnobTree, Params, deep_merge
 from metatune.space.loading import Named, ResolvedSpace, load_space, parse_space, resolve
 from metatune.space.method import Incumbent, Method, Seen, method_file
+from metatune.space.region import Region, Tried, within
 from metatune.space.schema import Space
 from metatune.space.source import load_yaml
 
@@ -21,9 +22,11 @@ __all__ = [
     "Method",
     "Named",
     "Params",
+    "Region",
     "ResolvedSpace",
     "Seen",
     "Space",
+    "Tried",
     "deep_merge",
     "load_space",
     "load_yaml",
@@ -31,4 +34,5 @@ __all__ = [
     "parse_space",
     "parse_tree",
     "resolve",
+    "within",
 ]

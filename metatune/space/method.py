@@ -13,6 +13,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field
 
+from metatune.space.region import Region
 from metatune.space.sections import Section
 from metatune.strategy import Strategy
 
@@ -46,12 +47,14 @@ class Method(Section):
     Attributes:
         round: rounds done.
         incumbents: strategies that lead, best first, as ``confirm`` ranked them.
+        region: where the next strategies are looked for.
         evidence: what proposals go by, oldest first.
         tested: rounds after which ``test`` was opened.
     """
 
     round: int = Field(0, ge=0, le=10_000)
     incumbents: tuple[Incumbent, ...] = ()
+    region: Region = Region()
     evidence: tuple[Seen, ...] = ()
     tested: tuple[int, ...] = ()
 

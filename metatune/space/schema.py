@@ -84,6 +84,13 @@ class Tasks(Section):
     select: int = Field(60, ge=2, le=100_000, description="tasks a trial is scored on at each rung")
     confirm: int = Field(60, ge=2, le=100_000, description="tasks on which leaders are compared")
     test: int = Field(120, ge=2, le=100_000, description="tasks of the verdict")
+    race: float = Field(
+        0.05,
+        ge=0,
+        le=0.5,
+        description="error at which a trial that is behind on a rung's first tasks is stopped "
+        "before the others are scored; 0 scores all",
+    )
 
 
 class Rounds(Section):
@@ -97,6 +104,19 @@ class Rounds(Section):
     )
     growth: float = Field(
         2.0, ge=1, le=100, description="how many times more of the resource each further round has"
+    )
+
+
+class Adjust(Section):
+    """How a round's evidence changes the method."""
+
+    gradient: bool = Field(
+        False,
+        description="follow the gradient of the learning process: a round's leader gets a child "
+        "with learned inner knobs and a better meta-rate, for four trials of the round",
+    )
+    region: bool = Field(
+        True, description="move ranges and weights of choices to where the evidence points"
     )
 
 
@@ -185,6 +205,7 @@ class Space(Section):
     resource: Resource = Field(Resource(), description="how much a trial may train")
     tasks: Tasks = Field(Tasks(), description="how many tasks a strategy is scored on")
     rounds: Rounds = Field(Rounds(), description="how often the loop turns")
+    adjust: Adjust = Field(Adjust(), description="how a round's evidence changes the method")
     budget: Budget = Field(description="what the whole run may use")
     common: Partial = Field(
         Partial(),

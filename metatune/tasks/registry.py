@@ -33,6 +33,12 @@ def _quadratic(data_dir: str | None) -> TaskFamily:
     return QuadraticFamily()
 
 
+def _noisy_quadratic(data_dir: str | None) -> TaskFamily:
+    from metatune.tasks.noisy_quadratic import NoisyQuadraticFamily
+
+    return NoisyQuadraticFamily()
+
+
 def _chembl(data_dir: str | None) -> TaskFamily:
     from metatune.tasks.chembl import open_chembl
 
@@ -55,6 +61,7 @@ FAMILIES: dict[str, Opener] = {
     "sinusoid": _sinusoid,
     "linear": _linear,
     "quadratic": _quadratic,
+    "noisy_quadratic": _noisy_quadratic,
     "glyphs": _glyphs,
     "omniglot": _omniglot,
     "chembl": _chembl,

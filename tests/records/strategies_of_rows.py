@@ -41,6 +41,11 @@ plans: st.SearchStrategy[dict[str, Any]] = st.dictionaries(
 )
 
 
+learned = st.dictionaries(
+    st.sampled_from(["inner.lr", "head.penalty", "prior.mean"]), finite, max_size=2
+)
+
+
 @st.composite
 def scored(draw: st.DrawFn) -> Scored:
     count = draw(st.integers(0, 3))
@@ -59,6 +64,7 @@ def scored(draw: st.DrawFn) -> Scored:
         groups=draw(some_texts),
         scores=draw(st.lists(finite, min_size=count, max_size=count)),
         transductive=draw(st.booleans()),
+        learned=draw(learned),
     )
 
 

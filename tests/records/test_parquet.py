@@ -88,6 +88,12 @@ def test_scores_have_one_row_a_task_and_curves_one_a_rung() -> None:
     assert found["curves"]["tasks"].to_pylist() == [2] * 4
 
 
+def test_curves_tell_what_a_trial_has_learned_of_its_knobs() -> None:
+    learned = {"prior.strength": 2.5, "head.penalty": 0.5}
+    found = tables([some.a_scored(learned=learned), some.a_scored(1)])["curves"]["learned"]
+    assert found.to_pylist() == ['{"head.penalty": 0.5, "prior.strength": 2.5}', None]
+
+
 def test_a_rung_scored_twice_counts_once_and_the_later_scores_stand() -> None:
     rows = [some.a_scored(score=0.5), some.a_scored(1), some.a_scored(score=0.75)]
     found = tables(rows)
@@ -102,7 +108,7 @@ def test_every_column_says_its_meaning_and_numbers_their_unit() -> None:
         for column in schema(name):
             assert column.metadata[b"meaning"]
     assert schema("trials").field("seconds").metadata[b"unit"] == b"s"
-    assert schema("scores").metadata[b"metatune_schema"] == b"1"
+    assert schema("scores").metadata[b"metatune_schema"] == b"2"
 
 
 def test_a_reason_that_is_not_unicode_does_not_hide_the_run() -> None:
@@ -144,7 +150,7 @@ def test_a_compacted_run_reads_from_parquet_alone(folder: RunFolder) -> None:
     path = compact(folder)
     assert path == folder.records / "parquet-1"
     assert snapshot(folder).fresh == 0
-    assert pq.read_schema(path / "scores.parquet").metadata[b"metatune_schema"] == b"1"
+    assert pq.read_schema(path / "scores.parquet").metadata[b"metatune_schema"] == b"2"
     assert pq.read_schema(path / "curves.parquet").field("resource").metadata[b"unit"] == (
         b"forward-equivalents"
     )
@@ -233,7 +239,9 @@ def test_a_generation_of_another_schema_is_passed_over(folder: RunFolder) -> Non
     path = compact(folder)
     assert path is not None
     manifest = path / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"metatune_schema": "1"', '"x": "2"'))
+    manifest.write_text(
+        manifest.read_text().replace('"metatune_schema": "2"', '"metatune_schema": "1"')
+    )
     some.same_frames(read_run(folder.path), some.in_memory(folder, some.a_run()))
 
 

@@ -57,6 +57,7 @@ def test_frames_are_typed(folder: RunFolder, compacted: bool) -> None:
         ["r1-0001", "r1-0000"],
         ["penalty: smaller"],
         12.5,
+        True,
     ]
     assert run.looks.loc[0].to_list() == ["confirm", 1, ["r1-0000"]]
     assert run.verdicts.loc[0, "sentence"] == "nothing beats the default"
@@ -71,7 +72,7 @@ def test_strategies_become_columns_behind_the_standard_ones(folder: RunFolder) -
     )
     trials = read_run(folder.path).trials
     names = list(trials.columns)
-    assert names[names.index("params") + 1 :] == [
+    assert names[names.index("parent") + 1 :] == [
         "head.kind",
         "outer.lr",
         "outer.steps",

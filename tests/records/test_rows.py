@@ -16,5 +16,11 @@ def test_rows_come_back_from_plain_data_as_they_were(rows: list[Row]) -> None:
     assert some.same_rows(back, rows)
 
 
+def test_scores_of_an_older_version_say_nothing_of_what_was_learned() -> None:
+    plain = to_plain(some.a_scored())
+    del plain["learned"]
+    assert from_plain(plain) == some.a_scored()
+
+
 def test_fields_of_a_newer_version_are_ignored() -> None:
     assert from_plain({**to_plain(some.an_ended()), "mood": "good"}) == some.an_ended()

@@ -243,6 +243,8 @@ def test_parts_of_the_users_own_are_known_as_such(parts: dict[str, Any]) -> None
     ({"head": GP()}, True),
     ({"head": Prototypes()}, False),
     ({"head": Prototypes(learn=True)}, True),
+    ({"head": Logistic()}, False),
+    ({"head": Logistic(learn=True)}, True),
     ({"head": NearestNeighbour()}, False),
     ({"head": NearestNeighbour(), "prior": SupportMean()}, False),
     ({"head": NearestNeighbour(), "prior": SupportMean(learn=True)}, True),
@@ -289,6 +291,7 @@ def test_folds_are_those_that_are_asked_for_and_that_groups_allow(
     ({"head": GP(learn=False)}, False),
     ({"meta": Meta(rule="joint")}, False),
     ({"meta": NEVER}, False),
+    ({"head": Logistic(learn=True), "meta": GROUP}, True),
     ({"head": Linear(), "inner": Steps(), "prior": Pooled()}, False),
 ])  # fmt: skip
 def test_backbones_are_copied_where_they_learn_beside_numbers(

@@ -14,7 +14,8 @@ from metatune.tasks.registry import family_names, open_family
 def test_an_unknown_name_is_refused_with_the_known_ones():
     with pytest.raises(
         DataError,
-        match="'imagenet'; allowed: sinusoid, linear, quadratic, glyphs, omniglot, chembl",
+        match="'imagenet'; allowed: sinusoid, linear, quadratic, noisy_quadratic, glyphs, "
+        "omniglot, chembl",
     ):
         open_family("imagenet")
 
