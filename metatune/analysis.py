@@ -9,7 +9,16 @@ import numpy as np
 import pandas as pd
 
 from metatune.records.reading import Run
-from metatune.statistics import Estimate, claim_for, estimate
+from metatune.statistics import (
+    Estimate,
+    claim_for,
+    estimate,
+    holm,
+    mean_ranks,
+    probability_of_improvement,
+    share_worse,
+    sign_flip_p,
+)
 
 Trainings = Sequence[Sequence[float]]
 SELECT_COLUMNS = (
@@ -18,7 +27,8 @@ SELECT_COLUMNS = (
 )  # fmt: skip
 TEST_COLUMNS = (
     "name", "structure", "origin", "trainings", "tasks", "groups", "score", "low", "high", "gain",
-    "gain_low", "gain_high", "over_rival", "over_rival_low", "over_rival_high", "train_seconds",
+    "gain_low", "gain_high", "over_rival", "over_rival_low", "over_rival_high", "rank",
+    "beaten_p", "beaten_share", "worse_share", "select", "confirm", "train_seconds",
     "adapt_seconds", "transductive",
 )  # fmt: skip
 
@@ -68,8 +78,13 @@ def verdict_table(run: Run) -> pd.DataFrame:
     Returns:
         A frame indexed by trial: ``score`` averaged over ``trainings`` with its interval over the
         claim's units; ``gain`` over the default and ``over_rival`` over the best preset or
-        baseline as chosen on ``select``, both paired by task (positive is better);
-        ``train_seconds`` of one training and ``adapt_seconds`` for learning and judging one task.
+        baseline as chosen on ``select``, both paired by task (positive is better); ``rank``, the
+        mean rank over units (1 is best); ``beaten_p``, the p value of the winner's difference to a
+        default, preset or baseline, adjusted for their number (Holm 1979), and ``beaten_share``,
+        the share of units on which the winner is better than this entrant; ``worse_share``, the
+        share of tasks that it makes worse than the default does; ``select`` and ``confirm``, what
+        it scored there; ``train_seconds`` of one training and ``adapt_seconds`` for learning and
+        judging one task.
     """
     if run.verdicts.empty:
         return pd.DataFrame(columns=list(TEST_COLUMNS)).rename_axis("trial")
@@ -79,6 +94,13 @@ def verdict_table(run: Run) -> pd.DataFrame:
     curves = run.curves.query("split == 'test' and replica > 0")
     default = _defaults(run)[run.trials.loc[final["winner"], "round"]]
     entrants = {str(trial): _over_trainings(own) for trial, own in test.groupby("trial")}
+    opponents = [
+        trial
+        for trial in entrants
+        if trial != final["winner"]
+        and run.trials.loc[trial, "origin"] in ("default", "preset", "baseline")
+    ]
+    compared = _comparisons(entrants, str(final["winner"]), opponents, sign)
     rows = []
     for trial, own in entrants.items():
         known, costs = run.trials.loc[trial], curves[curves["trial"] == trial]
@@ -93,9 +115,43 @@ def verdict_table(run: Run) -> pd.DataFrame:
         for label, other in (("gain", default), ("over_rival", final["rival"])):
             trainings = _trainings(test, [trial, other])
             row |= _named(label, f"{label}_", _paired(own, entrants[other], sign, trainings))
+        row |= compared[trial]
+        row["worse_share"] = share_worse(_differences(own, entrants[default], sign))
+        for split in ("select", "confirm"):
+            row[split] = _newest_mean(run, str(trial), split)
         rows.append(row)
     frame = pd.DataFrame(rows, columns=["trial", *TEST_COLUMNS]).set_index("trial")
     return frame.iloc[np.argsort(-sign * frame["score"].to_numpy(), kind="stable")]
+
+
+def _comparisons(
+    entrants: dict[str, pd.DataFrame], winner: str, opponents: Sequence[str], sign: int
+) -> dict[str, dict[str, float]]:
+    """Ranks, and what the winner is to each of the others; ``opponents`` are tested against it."""
+    first = next(iter(entrants.values()))
+    groups, order = first["group"].to_list(), first["task"].to_list()
+    claim = claim_for(groups)
+    scores = {t: own.set_index("task")["score"].loc[order].to_list() for t, own in entrants.items()}
+    found = {t: {"rank": rank} for t, rank in mean_ranks(scores, groups, claim, sign).items()}
+    gains = {t: _differences(entrants[winner], own, sign) for t, own in entrants.items()}
+    for trial in entrants.keys() - {winner}:
+        found[trial]["beaten_share"] = probability_of_improvement(gains[trial], groups, claim)
+    p_values = holm([sign_flip_p(gains[trial], groups, claim) for trial in opponents])
+    for trial, p in zip(opponents, p_values, strict=True):
+        found[trial]["beaten_p"] = p
+    return found
+
+
+def _differences(own: pd.DataFrame, other: pd.DataFrame, sign: int) -> list[float]:
+    """By how much ``own`` is better on each of its tasks."""
+    reference = other.set_index("task")["score"].loc[own["task"]].to_numpy()
+    return list(sign * (own["score"].to_numpy() - reference))
+
+
+def _newest_mean(run: Run, trial: str, split: str) -> float:
+    """The mean score of a trial on a split, at the newest rung that was scored there."""
+    curves = run.curves.query("trial == @trial and split == @split and replica == 0")
+    return float(curves.sort_values("rung")["score"].iloc[-1]) if len(curves) else np.nan
 
 
 def _defaults(run: Run) -> dict[int, str]:

@@ -149,7 +149,7 @@ class History:
         return None if reference is None else mean_gain(trial.at(rung), reference, self.sign)
 
     def reference(self, trial: Trial, rung: int) -> Scored | None:
-        """The scores of its round's default that a trial is compared with at a rung; see ``gain``."""
+        """The scores of its round's default that a trial is compared with; see ``gain``."""
         default = self.default_of(trial.asked.round)
         if default is None or not default.rungs:
             return None

@@ -45,6 +45,8 @@ def test_table(run: Run) -> Table:
     table.add_column("strategy")
     for column in (metric, "95 % interval", "gain over the default", "gain over the rival"):
         table.add_column(column, justify="right")
+    table.add_column("rank", justify="right")
+    table.add_column("select > confirm", justify="right")
     table.add_column("train s", justify="right")
     table.add_column("ms a task", justify="right")
     for place, (trial, row) in enumerate(frame.iterrows(), start=1):
@@ -58,6 +60,11 @@ def test_table(run: Run) -> Table:
             f"{low} to {high}",
             _gain(row, "gain", metric, itself=row["origin"] == "default"),
             _gain(row, "over_rival", metric, itself=trial == final["rival"]),
+            f"{row['rank']:.1f}",
+            " > ".join(
+                "-" if pd.isna(row[split]) else show_score(row[split], metric)
+                for split in ("select", "confirm")
+            ),
             f"{row['train_seconds']:.1f}",
             f"{1000 * row['adapt_seconds']:.0f}",
         )

@@ -17,6 +17,7 @@ from metatune.analysis import SELECT_COLUMNS, TEST_COLUMNS, leaderboard, verdict
 from metatune.records.parquet import tables
 from metatune.records.reading import Run
 from metatune.records.rows import Concluded, Ended
+from metatune.statistics import holm, mean_ranks, sign_flip_p
 
 
 def interval(
@@ -263,3 +264,39 @@ def test_the_table_and_the_sentence_speak_of_the_same_numbers(run: Run) -> None:
     for label in ("gain", "over_rival"):
         mean, low, high = found(row, label)
         assert f"{mean:+.3g} [{low:+.3g}, {high:+.3g}]" in final["sentence"]
+
+
+def test_ranks_shares_and_p_values_are_those_of_the_statistics(run: Run) -> None:
+    table, final = verdict_table(run), run.verdicts.iloc[0]
+    means = {
+        trial: np.mean([scores_of(run, "test", trial, 1 if row["name"] == "scratch" else 3, r)
+                        for r in (1, 2)], axis=0)
+        for trial, row in table.iterrows()
+    }  # fmt: skip
+    groups = ["sinusoid"] * 8
+    ranks = mean_ranks({t: list(m) for t, m in means.items()}, groups, "new tasks", -1)
+    assert table["rank"].to_dict() == pytest.approx(ranks)
+    winner = means[final["winner"]]
+    opponents = [
+        t for t in run.looks.iloc[-1]["trials"]
+        if t != final["winner"] and table.loc[t, "origin"] in ("default", "preset", "baseline")
+    ]  # fmt: skip
+    p_values = holm([sign_flip_p(list(means[t] - winner), groups, "new tasks") for t in opponents])
+    by_trial = dict(zip(opponents, p_values, strict=True))
+    for trial, row in table.iterrows():
+        if trial == final["winner"]:
+            assert np.isnan(row["beaten_p"])
+            assert np.isnan(row["beaten_share"])
+            continue
+        assert row["beaten_share"] == np.mean(winner < means[trial])
+        if trial in by_trial:
+            assert row["beaten_p"] == pytest.approx(by_trial[trial])
+        assert row["worse_share"] == np.mean(means[trial] > means["r1-0000"])
+
+
+def test_the_way_from_select_over_confirm_to_test_is_told(run: Run) -> None:
+    for trial, row in verdict_table(run).iterrows():
+        rung = 1 if row["name"] == "scratch" else 3
+        assert row["select"] == pytest.approx(np.mean(scores_of(run, "select", trial, rung, 0)))
+        looked = trial in run.looks.iloc[0]["trials"]
+        assert np.isnan(row["confirm"]) != looked

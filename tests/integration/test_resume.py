@@ -89,9 +89,10 @@ def test_ctrl_c_ends_cleanly_and_resume_goes_on(
 def test_a_killed_worker_fails_its_trial_and_the_run_goes_on(
     cluster: str, space_file: Path, tmp_path: Path, command: Command
 ) -> None:
-    path = tmp_path / "bereft"
+    path, one_round = tmp_path / "bereft", tmp_path / "one_round.yaml"
+    one_round.write_text(space_file.read_text() + "rounds: {count: 1}\n")
     driver = command(
-        "run", space_file, "--out", path, "--workers", 1, "--trials", TRIALS, "--address", cluster
+        "run", one_round, "--out", path, "--workers", 1, "--trials", TRIALS, "--address", cluster
     )
     wait_for_rows(path, 6, driver)  # the default has ended: without it nothing could go on
     log = segments(RunFolder(path))[0]

@@ -105,17 +105,18 @@ def test_the_value_of_every_trial_can_be_recomputed_from_the_task_scores(
     path, _ = finished
     run = read_run(path)
     scores = run.scores.query("split == 'select'")
-    default = run.trials.index[run.trials["origin"] == "default"][0]
+    defaults = run.trials[run.trials["origin"] == "default"].reset_index().set_index("round")
+    assert list(defaults.index) == [1, 2]  # each round has its own
 
     def at(trial: str, rung: int) -> np.ndarray:
         return scores.query("trial == @trial and rung == @rung").sort_values("task")["score"].values
 
-    last = int(run.trials.loc[default, "rung"])
     valued = [t for t in study_of(path).trials if t.value is not None]
     assert len(valued) >= 6
     for trial in valued:
         name = trial.user_attrs["trial"]
         rung = int(run.trials.loc[name, "rung"])
+        default, last = defaults.loc[run.trials.loc[name, "round"], ["trial", "rung"]]
         reference = last if run.trials.loc[name, "state"] == "completed" else rung
         # Lower is better for a squared error, so the gain is the default's less the trial's.
         gain = np.mean(at(default, reference) - at(name, rung))
