@@ -106,7 +106,10 @@ class Progress:
             case Looked():
                 return f"{self._phase} ({len(row.trials)} on {row.split})"
             case Turned():
-                return f"round {row.round} ended after {show_seconds(row.seconds)}"
+                self._phase = "trying strategies"
+                borne_out = "" if row.borne_out else "; confirm does not bear out a gain"
+                heading = f"round {row.round} ended after {show_seconds(row.seconds)}{borne_out}"
+                return "\n".join([heading, *(f"  {move}" for move in row.moves)])
             case Concluded():
                 return ""
 

@@ -18,7 +18,7 @@ def select_table(run: Run, rows: int) -> Table:
     frame, metric = leaderboard(run), run.info["family"]["metric"]
     table = Table(title=f"Trials by {metric} on select tasks (first {min(rows, len(frame))})")
     left = ("strategy", "way of learning", "state")
-    for column in ("", *left, "rung", metric, "gain over the default", "seconds"):
+    for column in ("", *left, "round", "rung", metric, "gain over the default", "seconds"):
         table.add_column(column, justify="left" if column in left else "right")
     for place, (_, row) in enumerate(frame.head(rows).iterrows(), start=1):
         table.add_row(
@@ -26,6 +26,7 @@ def select_table(run: Run, rows: int) -> Table:
             _name(row),
             _way(row["structure"]),
             str(row["state"]),
+            f"{row['round']:.0f}",
             "" if pd.isna(row["rung"]) else f"{row['rung']:.0f}",
             "" if pd.isna(row["score"]) else show_score(row["score"], metric),
             _gain(row, "gain", metric, itself=row["origin"] == "default"),

@@ -60,7 +60,7 @@ def test_each_trial_has_its_row_in_the_order_of_the_leaderboard(run: Run) -> Non
     names = [row[1].removesuffix(" (default)") for row in rows]
     assert names == board["name"].to_list()
     assert [row[3] for row in rows] == board["state"].to_list()
-    assert [row[5] for row in rows if row[5]] == [f"{s:.4g}" for s in board["score"].dropna()]
+    assert [row[6] for row in rows if row[6]] == [f"{s:.4g}" for s in board["score"].dropna()]
 
 
 def test_the_first_rows_are_shown_and_the_title_says_how_many(run: Run) -> None:
@@ -71,7 +71,7 @@ def test_the_first_rows_are_shown_and_the_title_says_how_many(run: Run) -> None:
 
 
 def test_the_default_is_marked_and_its_gain_over_itself_is_a_dash(run: Run) -> None:
-    for table, gain in ((tables.select_table(run, 20), 6), (tables.test_table(run), 4)):
+    for table, gain in ((tables.select_table(run, 20), 7), (tables.test_table(run), 4)):
         (default,) = [row for row in cells(table) if "(default)" in row[1]]
         assert default[1].startswith("fomaml (default)")
         assert default[gain] == "-"
