@@ -1,8 +1,9 @@
-"""The clock: how much of the budget is left once the verdict's cost is set aside."""
+"""The budget: how much of it is left once the verdict's cost is set aside."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from metatune.history import History, Trial
 from metatune.records.rows import Scored
@@ -44,6 +45,64 @@ def trial_seconds(history: History) -> float:
     """What a trial takes on average, stopped ones included; 0 while none has ended."""
     ended = [t.ended.seconds for t in history.trials.values() if t.ended]
     return sum(ended) / len(ended) if ended else 0.0
+
+
+def core_seconds(history: History, before: int | None = None) -> float:
+    """Seconds of all workers together, training and scoring, verdict included.
+
+    Args:
+        history: what was measured so far.
+        before: counts the rounds before this one only.
+    """
+    return sum(
+        _used(trial)
+        for trial in history.trials.values()
+        if before is None or trial.asked.round < before
+    )
+
+
+def _used(trial: Trial) -> float:
+    latest = trial.latest()
+    if trial.ended is not None:
+        own = trial.ended.seconds
+    elif latest is not None:
+        own = latest.train_seconds + sum(trial.at(rung).score_seconds for rung in trial.rungs)
+    else:
+        own = 0.0
+    elsewhere = [
+        row.score_seconds + (row.train_seconds if replica else 0.0)
+        for (split, replica, _), row in trial.scores.items()
+        if (split, replica) != ("select", 0)
+    ]
+    return own + sum(elsewhere)
+
+
+@dataclass(frozen=True)
+class Meter:
+    """One kind of resource of a run, in seconds.
+
+    Attributes:
+        total: the budget.
+        reserved: set aside for the verdict.
+        before: used before the present round.
+        used: so far.
+        next: what another trial takes.
+    """
+
+    total: float
+    reserved: float
+    before: float
+    used: float
+    next: float
+
+    def allows_another(self, rounds: int) -> bool:
+        """True if one more trial fits into the present round's share.
+
+        What is left at a round's start is shared evenly by the rounds still to come, this one
+        included.
+        """
+        share = (self.total - self.reserved - self.before) / rounds
+        return self.used + self.next < self.before + share
 
 
 def _anew(trial: Trial, tasks_ratio: float, growth: float) -> float:

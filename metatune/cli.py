@@ -222,7 +222,12 @@ def _groups_table(info: FamilyInfo) -> Table:
 
 def _plan_table(plan: Plan) -> Table:
     table = Table("what", "value", title="Run")
-    time = "no limit of time" if plan.minutes is None else f"within {plan.minutes:g} min"
+    core = plan.space.space.budget.core_seconds
+    limits = [
+        *([] if plan.minutes is None else [f"within {plan.minutes:g} min"]),
+        *([] if core is None else [f"within {core:g} core seconds"]),
+    ]
+    time = " and ".join(limits) or "no limit of time"
     rounds = range(plan.first_round, plan.last_round + 1)
     shares = " + ".join(str(plan.share(round_)) for round_ in rounds)
     table.add_row("trials", f"{shares} in {len(rounds)} round(s), {time}")

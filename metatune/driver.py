@@ -6,11 +6,11 @@ A row is synced to the log first, then folded into the history, then told to the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from time import monotonic
 
-from metatune.budget import trial_seconds, verdict_seconds
+from metatune.budget import Meter, core_seconds, trial_seconds, verdict_seconds
 from metatune.history import History, Trial
 from metatune.jobs import TrialJob
 from metatune.proposer import Ledger
@@ -136,17 +136,21 @@ class Driver:
             self._watch(row, self.history)
 
     def time_for_another(self, round_: int) -> bool:
-        """True if one more trial fits into the round's share of the budget's minutes.
+        """True if one more trial fits into the round's share of the budget, whatever its kind."""
+        rounds = self.plan.last_round - round_ + 1
+        return all(meter.allows_another(rounds) for meter in self._meters(round_))
 
-        What is left at a round's start, with the verdict set aside, is shared evenly by the rounds
-        that are still to come.
-        """
-        if self.plan.minutes is None:
-            return True
-        start = self.history.turns[-1].at if self.history.turns else 0.0
-        left = 60 * self.plan.minutes - self.set_aside() - start
-        until = start + left / (self.plan.last_round - round_ + 1)
-        return self.elapsed() + trial_seconds(self.history) < until
+    def _meters(self, round_: int) -> Iterator[Meter]:
+        history, budget = self.history, self.plan.space.space.budget
+        each = trial_seconds(history)
+        if self.plan.minutes is not None:
+            start = history.turns[-1].at if history.turns else 0.0
+            yield Meter(60 * self.plan.minutes, self.set_aside(), start, self.elapsed(), each)
+        if budget.core_seconds is not None:
+            under_way = sum(t.ended is None for t in history.of_round(round_))
+            used = core_seconds(history) + under_way * each
+            reserved, before = self.set_aside(workers=1), core_seconds(history, round_)
+            yield Meter(budget.core_seconds, reserved, before, used, each)
 
     def seconds_left(self) -> float | None:
         """An estimate of the time to go; None while too little is known."""
@@ -160,14 +164,18 @@ class Driver:
             search = min(search, max(0.0, within))
         return search + (0.0 if self.history.verdict else self.set_aside())
 
-    def set_aside(self) -> float:
-        """Seconds that the confirmation and the verdict will need, by what trials have taken."""
+    def set_aside(self, workers: int | None = None) -> float:
+        """Seconds that the confirmation and the verdict will need, by what trials have taken.
+
+        Args:
+            workers: trainings at a time; 1 gives the seconds of all workers together.
+        """
         ratio = (self.plan.tasks("confirm") + self.plan.tasks("test")) / self.plan.tasks("select")
         final = self.plan.growth(self.plan.last_round)
         return verdict_seconds(
             self.history,
             self.trainings_left(),
-            self.workers,
+            workers or self.workers,
             ratio,
             lambda trial: final / self.plan.growth(trial.asked.round),
         )

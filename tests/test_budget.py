@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from metatune.budget import MARGIN, trial_seconds, verdict_seconds
+from metatune.budget import MARGIN, Meter, core_seconds, trial_seconds, verdict_seconds
 from metatune.history import History
 from metatune.records.rows import Asked, Ended, Row, Scored, State
 
@@ -68,3 +68,24 @@ def test_a_trial_takes_what_ended_ones_took_on_average_stopped_ones_included() -
     assert trial_seconds(history(trial(0, 8.0, None))) == 0.0
     found = history(trial(0, 8.0), trial(1, 18.0, "stopped"), trial(2, 99.0, None))
     assert trial_seconds(found) == pytest.approx((10 + 20) / 2)
+
+
+def test_core_seconds_are_those_of_trials_confirmation_and_trainings_anew() -> None:
+    rows = [*trial(0, 10.0), *trial(1, 5.0, None)]
+    assert core_seconds(History(1, rows)) == pytest.approx(12 + 7)
+    rows.append(Scored("t0", 1, 3, "confirm", 0, 1, 10.0, 3.0, None, ["a"], ["g"], [1.0], False))
+    rows.append(Scored("t0", 1, 3, "test", 1, 1, 11.0, 4.0, None, ["a"], ["g"], [1.0], False))
+    assert core_seconds(History(1, rows)) == pytest.approx(12 + 7 + 3 + 15)
+    assert core_seconds(History(1, rows), before=1) == 0
+    assert core_seconds(History(1, rows), before=2) == core_seconds(History(1, rows))
+
+
+@pytest.mark.parametrize(("used", "rounds", "another"), [
+    (69.0, 1, True), (71.0, 1, False),  # 100 - 20 set aside - 10 for the next
+    (29.0, 2, True), (36.0, 2, False),  # an even share: (80 - 10) / 2 from 10 on, 10 for the next
+])  # fmt: skip
+def test_a_round_uses_its_share_of_what_was_left_at_its_start(
+    used: float, rounds: int, another: bool
+) -> None:
+    meter = Meter(total=100.0, reserved=20.0, before=10.0, used=used, next=10.0)
+    assert meter.allows_another(rounds) == another

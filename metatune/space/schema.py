@@ -134,6 +134,13 @@ class Budget(Section):
         le=10**7,
         description="wall-clock minutes, the verdict's cost included; left out: no limit",
     )
+    core_seconds: float | None = Field(
+        None,
+        gt=0,
+        le=10**10,
+        description="seconds of training and scoring of all workers together, the verdict's "
+        "included; left out: no limit",
+    )
 
 
 class Verdict(Section):
