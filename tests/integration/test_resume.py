@@ -90,10 +90,11 @@ def test_a_killed_worker_fails_its_trial_and_the_run_goes_on(
     cluster: str, space_file: Path, tmp_path: Path, command: Command
 ) -> None:
     path, one_round = tmp_path / "bereft", tmp_path / "one_round.yaml"
-    one_round.write_text(space_file.read_text() + "rounds: {count: 1}\n")
-    many = 3 * TRIALS  # the search must still go on when a worker is killed
+    # Trials of seconds: a worker that is killed is in the midst of one, and the search goes on.
+    slow = space_file.read_text().replace("full: 30000", "full: 300000")
+    one_round.write_text(slow + "rounds: {count: 1}\n")
     driver = command(
-        "run", one_round, "--out", path, "--workers", 1, "--trials", many, "--address", cluster
+        "run", one_round, "--out", path, "--workers", 1, "--trials", TRIALS, "--address", cluster
     )
     wait_for_rows(path, 6, driver)  # the default has ended: without it nothing could go on
     log = segments(RunFolder(path))[0]
@@ -107,7 +108,7 @@ def test_a_killed_worker_fails_its_trial_and_the_run_goes_on(
     failed = trials.query("state == 'failed'")
     assert len(failed) >= 1
     assert failed["reason"].str.contains("the worker was lost: The actor").all()
-    assert len(trials) == many
+    assert len(trials) == TRIALS
     assert not trials["state"].eq("running").any()
 
 
