@@ -28,7 +28,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("learners",),
     ("checkpoint", "evaluation", "trial", "testing"),
     ("records",),
-    ("history", "stopping", "budget"),
+    ("history", "stopping", "budget", "prior"),
     ("proposer",),
     ("runner",),
     ("driver",),

@@ -15,7 +15,7 @@ State = Literal["completed", "stopped", "diverged", "failed"]
 STATES: tuple[State, ...] = ("completed", "stopped", "diverged", "failed")
 
 Origin = Literal[
-    "default", "preset", "baseline", "initial", "incumbent",
+    "default", "preset", "baseline", "initial", "portfolio", "incumbent",
     "proposed", "promoted", "probe", "child",
 ]  # fmt: skip
 """``promoted`` and ``probe`` find out where to move a leader; the ``child`` is the leader moved."""

@@ -32,8 +32,8 @@ from metatune.strategy import Strategy
 from metatune.strategy import problems as problems_of
 from metatune.tasks.base import FamilyInfo
 
-Role = Literal["default", "preset", "baseline", "initial", "incumbent"]
-"""Why a strategy is named: the origins in the records that a space file can give."""
+Role = Literal["default", "preset", "baseline", "initial", "portfolio", "incumbent"]
+"""Why a strategy is named: the origins in the records of all but proposals."""
 
 MAX_STRUCTURES = 2000
 
