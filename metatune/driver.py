@@ -7,12 +7,13 @@ A row is synced to the log first, then folded into the history, then told to the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from time import monotonic
 
 from metatune.budget import Meter, core_seconds, trial_seconds, verdict_seconds
 from metatune.history import History, Trial
 from metatune.jobs import TrialJob
+from metatune.prior import Fitted
 from metatune.proposer import Ledger
 from metatune.records.folder import RunFolder, write_atomically
 from metatune.records.log import Log
@@ -36,6 +37,7 @@ class Plan:
         trials: how many trials to ask for, in all rounds.
         minutes: wall clock of the whole run, verdict included; None: no limit.
         code: folder that parts of the user's own are imported from; None: where Python looks.
+        prior: what earlier runs bring.
     """
 
     space: ResolvedSpace
@@ -44,6 +46,7 @@ class Plan:
     trials: int
     minutes: float | None
     code: str | None = None
+    prior: Fitted = field(default_factory=Fitted)
 
     @property
     def first_round(self) -> int:
@@ -197,6 +200,8 @@ class Driver:
     def write_method(self, method: Method) -> None:
         """Write ``method.yaml``, from which another run can go on."""
         space, _ = load_yaml(self.folder.space)
+        if space.get("prior") is not None:
+            space["prior"] = self.folder.prior.name  # the copy, which lies beside it
         write_atomically(self.folder.method, method_file(space, self.plan.seed, method))
 
     def _touched(self, rows: list[Row]) -> list[Trial]:

@@ -11,10 +11,11 @@ from math import inf
 from statistics import fmean as mean
 from typing import Any
 
-from metatune.driver import Driver
+from metatune.driver import Driver, Plan
 from metatune.errors import RunError
 from metatune.history import Trial
 from metatune.jobs import RungResult, TrialJob
+from metatune.prior import discounted
 from metatune.proposer import Observation, propose
 from metatune.records.rows import Asked, Ended, Origin, Scored, State
 from metatune.seeds import derive_seed
@@ -40,6 +41,7 @@ class Search:
         self._method = method
         self._round = method.round + 1
         self._named = known_strategies(driver.plan.space, method)
+        self._first = (*self._named, *portfolio_of(driver.plan, method))
         # What the gradient takes is set aside.
         self._allowed = driver.plan.share(self._round) - driver.plan.for_gradient(self._round)
         self._running: set[str] = set()
@@ -82,8 +84,8 @@ class Search:
 
     def _ask(self) -> Trial:
         number = len(self._trials())
-        if number < len(self._named):
-            entry = self._named[number]
+        if number < len(self._first):
+            entry = self._first[number]
             return ask(self._driver, self._round, entry.name, entry.origin, entry.strategy)
         name = f"proposed-{self._round}-{number}"
         return ask(self._driver, self._round, name, "proposed", self._propose(number))
@@ -98,6 +100,7 @@ class Search:
             *(Observation(s.params, s.state, dict(s.gains)) for s in seen),
             *(self._observe(t) for t in self._trials() if t.asked.params is not None),
         ]
+        observations = [*self._earlier(observations), *observations]
         for attempt in range(TRIES):
             seed = derive_seed(plan.seed, "propose", self._round, number, attempt)
             params = propose(
@@ -119,6 +122,13 @@ class Search:
             done.sort(key=lambda t: -gains[t.id][max(gains[t.id])])
             found = [t.asked.params for t in done if t.asked.params is not None]
         return found[:BASES]
+
+    def _earlier(self, own: list[Observation]) -> list[Observation]:
+        """What the proposer hears of earlier runs; first, for TPE heeds what is old the least."""
+        measured = [(o.params, o.values[max(o.values)]) for o in own if o.values]
+        last = self._driver.plan.space.space.resource.rungs
+        lessons = discounted(self._driver.plan.prior.lessons, measured)
+        return [Observation(params, "completed", {last: gain}) for params, gain in lessons]
 
     def _observe(self, trial: Trial) -> Observation:
         assert trial.asked.params is not None
@@ -267,6 +277,18 @@ def known_strategies(space: ResolvedSpace, method: Method) -> tuple[Named, ...]:
     for entry in (*named, *led):
         found.setdefault(entry.strategy.digest(), entry)
     return tuple(found.values())
+
+
+def portfolio_of(plan: Plan, method: Method) -> tuple[Named, ...]:
+    """What earlier runs have this one try behind what is named, in the first round.
+
+    At most half of what the round's share of trials leaves, so that a prior that is wrong here
+    leaves room to find that out.
+    """
+    if method.round > 0:
+        return ()
+    left = plan.share(1) - plan.for_gradient(1) - len(known_strategies(plan.space, method))
+    return plan.prior.portfolio[: max(0, left // 2)]
 
 
 def evidence_after(driver: Driver, method: Method) -> tuple[Seen, ...]:

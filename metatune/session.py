@@ -26,6 +26,7 @@ from metatune.errors import RunError
 from metatune.history import History
 from metatune.jobs import Runner
 from metatune.meta_loop import Loop, meta_loop
+from metatune.prior import Fitted, Prior, fit, read_prior
 from metatune.progress import Progress
 from metatune.proposer import open_ledger
 from metatune.records.folder import RunFolder, opening, write_atomically
@@ -41,7 +42,12 @@ from metatune.tasks.registry import open_family
 
 
 def plan_of(
-    space: Space, *, trials: int | None = None, seed: int | None = None, code: str | None = None
+    space: Space,
+    *,
+    trials: int | None = None,
+    seed: int | None = None,
+    code: str | None = None,
+    prior: Prior | None = None,
 ) -> tuple[Plan, TaskFamily]:
     """Check a space against its family's data, before anything starts.
 
@@ -50,6 +56,7 @@ def plan_of(
         trials: overrides ``budget.trials``.
         seed: overrides ``seed``.
         code: folder that parts of the user's own are imported from; by default the space file's.
+        prior: what earlier runs learned; by default what the space names.
 
     Raises:
         SpaceError, DataError: what cannot be run, in a sentence each.
@@ -59,7 +66,10 @@ def plan_of(
         own.look_in(code)
     family = open_family(space.family.name, space.family.data_dir)
     family.check(space.episode)
-    resolved = resolve(space, family.info)
+    resolved, fitted = resolve(space, family.info), Fitted()
+    prior = prior or open_prior(space)
+    if prior is not None:
+        resolved, fitted = fit(prior, resolved, family.info)
     plan = Plan(
         space=resolved,
         info=family.info,
@@ -68,8 +78,25 @@ def plan_of(
         trials=max(space.budget.trials if trials is None else trials, len(resolved.initial)),
         minutes=space.budget.minutes,
         code=code,
+        prior=fitted,
     )
     return plan, family
+
+
+def open_prior(space: Space) -> Prior | None:
+    """What the space's ``prior`` says; None where it names none.
+
+    For a run's own ``space.yaml``, the copy beside it stands for the file.
+
+    Raises:
+        SpaceError: there is no such file, or it is no prior.
+    """
+    if space.prior is None:
+        return None
+    file = Path(space.source.file).resolve()
+    folder = RunFolder(file.parent)
+    of_run = file == folder.space and folder.info.is_file()
+    return read_prior(folder.prior if of_run else folder.path / space.prior, space.source)
 
 
 def run(
@@ -117,11 +144,14 @@ def create(
 ) -> tuple[RunFolder, Plan]:
     """Make a new run's folder, with all that a resume needs; arguments and errors as of ``run``."""
     space = load_space(space_file)
-    plan, family = plan_of(space, trials=trials, seed=seed)
+    prior = open_prior(space)
+    plan, family = plan_of(space, trials=trials, seed=seed, prior=prior)
     folder = RunFolder.create(out or default_folder(Path(space_file)))
     text = Path(space_file).read_text(encoding="utf-8")
     write_atomically(folder.space, text)
-    about = _about(folder, plan, family, text, storage)
+    if prior is not None:
+        write_atomically(folder.prior, prior.data)
+    about = _about(folder, plan, family, text, prior, storage)
     write_atomically(folder.info, json.dumps(about, indent=2))  # last: now it is a run
     return folder, plan
 
@@ -155,7 +185,12 @@ def reopen(path: str | Path, *, storage: str | None = None) -> tuple[RunFolder, 
     space = load_space(folder.space)
     if about["space_sha256"] != _hash(folder.space.read_text(encoding="utf-8")):
         raise RunError(f"{folder.space} was changed since the run started: start a new run with it")
-    plan, family = plan_of(space, trials=about["trials"], seed=about["seed"], code=about["code"])
+    prior = open_prior(space)
+    if prior is not None and about["prior_sha256"] != prior.sha256:
+        raise RunError(f"{folder.prior} was changed since the run started: start a new run with it")
+    plan, family = plan_of(
+        space, trials=about["trials"], seed=about["seed"], code=about["code"], prior=prior
+    )
     if about["data"] != family.fingerprint:
         raise RunError(f"the data of {plan.info.name} have changed since the run {path} started")
     where = storage or about["storage"]
@@ -234,7 +269,12 @@ def folder_of(space: Space) -> str | None:
 
 
 def _about(
-    folder: RunFolder, plan: Plan, family: TaskFamily, text: str, storage: str | None
+    folder: RunFolder,
+    plan: Plan,
+    family: TaskFamily,
+    text: str,
+    prior: Prior | None,
+    storage: str | None,
 ) -> dict[str, Any]:
     """``run.json``: what a resume must find again, and what a reader wants to know."""
     libraries = ("ray", "torch", "optuna", "numpy", "pandas", "pyarrow")
@@ -256,6 +296,7 @@ def _about(
         "family": _family(plan.info),
         "data": family.fingerprint,
         "space_sha256": _hash(text),
+        "prior_sha256": None if prior is None else prior.sha256,
         "storage": None if storage is None else hide_password(storage),
         "versions": {
             "metatune": metatune.__version__,

@@ -7,6 +7,7 @@ what ``test`` says.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isinf
 
@@ -15,7 +16,7 @@ import numpy as np
 from metatune.confirm import Queue, confirmed
 from metatune.driver import Driver
 from metatune.errors import RunError
-from metatune.history import Trial
+from metatune.history import History, Trial
 from metatune.records.rows import Concluded, Looked
 from metatune.statistics import Claim, Estimate, claim_for, estimate, sign_flip_p
 from metatune.tasks.base import FamilyInfo
@@ -157,10 +158,37 @@ def sentence(
         parts.append(_comparison(winner, default, sign, claim, info, "the default"))
     elif winner.trial.id == default.trial.id and among:
         parts.append("Nothing beats the default")
+    if driver.plan.prior.brought:
+        parts.append(of_prior(driver, winner.trial))
     if before := driver.plan.space.space.method.tested:
         rounds = ", ".join(map(str, before))
         basis += f". Test was opened before, after round {rounds}: these tasks are not fresh"
     return ". ".join([*parts, basis])
+
+
+def of_prior(driver: Driver, winner: Trial) -> str:
+    """What earlier runs contributed, in words: the winner or what it was made from, or how far the
+    best of theirs came."""
+    history, brought = driver.history, driver.plan.prior.brought
+    if winner.asked.digest in brought:
+        return "The winner came from the prior"
+    for ancestor in ancestors(winner, history):
+        if ancestor.asked.digest in brought:
+            return f"The winner was made from {ancestor.asked.name}, which came from the prior"
+    ranking = confirmed(driver, winner.asked.round)
+    for place, trial in enumerate(ranking, start=1):
+        if trial.asked.digest in brought:
+            name = trial.asked.name
+            return f"The prior's best, {name}, came in place {place} of {len(ranking)} on confirm"
+    return "No strategy of the prior was among the leaders"
+
+
+def ancestors(trial: Trial, history: History) -> Iterator[Trial]:
+    """What a trial was made from, and what that was made from, as far as the run knows."""
+    parent = getattr(trial.asked, "parent", None)
+    while parent in history.trials:
+        yield history.trials[parent]
+        parent = getattr(history.trials[parent].asked, "parent", None)
 
 
 def _comparison(

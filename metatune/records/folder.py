@@ -4,6 +4,7 @@
 
     run.json                what the run is; written last on creation, so it makes the folder a run
     space.yaml              the space as it was given
+    prior.parquet           what earlier runs learned, where the space names a prior
     method.yaml             the method after the newest round
     driver.json             the lease of the driver at work (``metatune.records.lease``)
     study.log               Optuna's journal
@@ -88,6 +89,11 @@ class RunFolder:
     def space(self) -> Path:
         """``space.yaml``: the space as it was given."""
         return self.path / "space.yaml"
+
+    @property
+    def prior(self) -> Path:
+        """``prior.parquet``: a copy of the prior that the space names; missing without one."""
+        return self.path / "prior.parquet"
 
     @property
     def method(self) -> Path:

@@ -226,6 +226,12 @@ class Space(Section):
     initial: tuple[Entry, ...] = Field((), description="strategies to try first")
     strategy: dict[str, Any] = Field(description="the tree of knobs: what may be proposed")
     verdict: Verdict = Field(Verdict(), description="who meets on the test tasks")
+    prior: str | None = Field(
+        None,
+        min_length=1,
+        description="what earlier runs learned: a file that `metatune prior` wrote, as seen from "
+        "this file's folder",
+    )
     method: Method = Field(
         Method(), description="where an earlier run's loop stood; a run's method.yaml has it"
     )
