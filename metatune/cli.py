@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -128,7 +129,29 @@ def validate(space: SpaceFile) -> None:
                 soft_wrap=True,
                 highlight=False,
             )
+    for note in _prior_notes(plan):
+        console.print(note, soft_wrap=True, highlight=False)
     console.print(f"{space} is valid. Start it with: metatune run {space}", soft_wrap=True)
+
+
+@app.command()
+def prior(
+    paths: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, a Parquet file.")],
+) -> None:
+    """Gather what runs learned, for a later run: name the file in its space as `prior:`."""
+    from metatune import prior as learned
+    from metatune.records.reading import read_run
+    from metatune.tables import baseline_text, portfolio_table, runs_table
+
+    given = dict.fromkeys(path.resolve() for path in paths)
+    found = learned.prior_of(learned.learn_prior([read_run(path) for path in given]))
+    learned.write_prior(found, out)
+    console.print(runs_table(found))
+    console.print(portfolio_table(found))
+    console.print(baseline_text(found), soft_wrap=True, highlight=False)
+    console.print(f"Written: {out}", soft_wrap=True, highlight=False)
+    console.print(f"Next: name it in a space file, as `prior: {out}`", soft_wrap=True)
 
 
 @app.command()
@@ -238,4 +261,27 @@ def _plan_table(plan: Plan) -> Table:
     table.add_row("tasks", f"{episode.way}-way {episode.shot}-shot, {episode.query} query")
     table.add_row("knobs", ", ".join(knob.name for knob in plan.space.tree.knobs()))
     table.add_row("tried first", ", ".join(entry.name for entry in plan.space.initial))
+    if plan.space.space.prior is not None:
+        from metatune.search import portfolio_of
+
+        listed = portfolio_of(plan, plan.space.space.method)
+        table.add_row("then, of the prior", ", ".join(entry.name for entry in listed) or "nothing")
+        table.add_row("baseline of the prior", plan.prior.baseline or "none")
     return table
+
+
+def _prior_notes(plan: Plan) -> Iterator[str]:
+    """What the prior brings beside strategies, and what it knows but cannot bring."""
+    from metatune.prior.lessons import OBSERVATIONS
+
+    brings = plan.prior
+    if plan.space.space.prior is None:
+        return
+    heard = min(OBSERVATIONS, len(brings.lessons))
+    yield (
+        f"Note: of the prior's {brings.strategies} strategies, {len(brings.lessons)} lie in the "
+        f"space. The proposer hears of {heard} at a time at most, as far as the run agrees."
+    )
+    if brings.left_out:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in brings.left_out.items())
+        yield f"Note: left out of what the prior brings: {reasons}."

@@ -8,6 +8,7 @@ import pandas as pd
 from rich.table import Table
 
 from metatune.analysis import leaderboard, verdict_table
+from metatune.prior import Prior, average_ranks, short_list
 from metatune.progress import show_gain, show_score
 from metatune.records.reading import Run, flatten
 from metatune.strategy import Strategy
@@ -72,6 +73,48 @@ def test_table(run: Run) -> Table:
     return table
 
 
+def runs_table(prior: Prior) -> Table:
+    """The runs that a prior was learned from."""
+    table = Table("run", "family", "judged by", title="Learned from")
+    for column in ("round", "tasks", "strategies"):
+        table.add_column(column, justify="right")
+    table.add_column("compared with")
+    for run, own in prior.frame.groupby("run", sort=False):
+        first = own.iloc[0]
+        default = own.loc[own["digest"] == first["default"], "name"].iloc[0]
+        numbers = (first["round"], len(first["tasks"]), len(own))
+        table.add_row(str(run), first["family"], first["metric"], *map(str, numbers), default)
+    return table
+
+
+def portfolio_table(prior: Prior) -> Table:
+    """The strategies that a run with this prior tries first, if all fit its space."""
+    frame = prior.frame
+    table = Table(title="Portfolio: what covers the tasks of these runs best")
+    for column, right in (("", True), ("strategy", False), ("way of learning", False)):
+        table.add_column(column, justify="right" if right else "left")
+    for column in ("runs", "covers so far"):
+        table.add_column(column, justify="right")
+    for place, (digest, coverage) in enumerate(short_list(frame).items(), start=1):
+        own = frame[frame["digest"] == digest]
+        name, structure = own.iloc[0][["name", "structure"]]
+        covers = f"{100 * coverage:.0f} %"
+        table.add_row(str(place), name, _way(structure), str(len(own)), covers)
+    return table
+
+
+def baseline_text(prior: Prior) -> str:
+    """The strategy that a run with this prior has to beat."""
+    frame = prior.frame
+    digest, rank = next(iter(average_ranks(frame).items()))
+    own = frame[frame["digest"] == digest]
+    runs = frame["run"].nunique()
+    return (
+        f"Baseline: {own.iloc[0]['name']} has the best average rank: better than "
+        f"{100 * (1 - rank):.0f} % of the strategies of a run (tried in {len(own)} of {runs})"
+    )
+
+
 def _gain(row: pd.Series, label: str, metric: str, *, itself: bool) -> str:
     """A gain with its interval; a dash where a trial would be compared with itself."""
     found = (row[label], row[f"{label}_low"], row[f"{label}_high"])
@@ -79,7 +122,8 @@ def _gain(row: pd.Series, label: str, metric: str, *, itself: bool) -> str:
 
 
 def _name(row: pd.Series) -> str:
-    name = str(row["name"]) if row["origin"] != "default" else f"{row['name']} (default)"
+    marks = {"default": " (default)", "portfolio": " (prior)"}
+    name = f"{row['name']}{marks.get(row['origin'], '')}"
     return f"{name}, transductive" if row["transductive"] is True else name
 
 
