@@ -284,4 +284,4 @@ def _prior_notes(plan: Plan) -> Iterator[str]:
     )
     if brings.left_out:
         reasons = ", ".join(f"{count} {reason}" for reason, count in brings.left_out.items())
-        yield f"Note: left out of what the prior brings: {reasons}."
+        yield f"Note: of the prior's strategies are left out: {reasons}."

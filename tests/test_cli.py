@@ -19,13 +19,15 @@ from inline_runner import SPACE, InlineRunner
 import metatune
 from metatune import cli, session
 from metatune.presets import PRESETS
+from metatune.prior import read_prior
 from metatune.records.folder import RunFolder
 from metatune.records.lease import acquire
+from metatune.space import load_space
 
 ROOT = Path(__file__).parents[1]
 SPACES = sorted((ROOT / "search_spaces").glob("*.yaml"))
 TINY = SPACE.replace("seeds: 2", "seeds: 1").replace("full: 1800", "full: 900")
-COMMANDS = ("run", "resume", "leaderboard", "validate", "families", "strategies")
+COMMANDS = ("run", "resume", "leaderboard", "validate", "prior", "families", "strategies")
 
 
 @dataclass(frozen=True)
@@ -415,6 +417,53 @@ def test_every_shipped_space_is_valid(
 
 def test_there_are_shipped_spaces_to_check() -> None:
     assert {"omniglot", "quickstart", "sinusoid"} <= {path.stem for path in SPACES}
+
+
+# --- priors --------------------------------------------------------------------------------------
+
+
+def test_a_prior_is_written_and_shown_and_validate_says_what_it_brings(
+    command: Command, finished: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "prior.parquet"
+    done = command("prior", finished, finished, "-o", file)
+    assert (done.code, done.err) == (0, "")
+    assert f"Written: {file}\n" in done.out
+    assert "Baseline: " in done.out
+    assert "covers so far" in done.out
+    assert set(read_prior(file).frame["run"]) == {finished.name}  # given twice, it counts once
+
+    space = tmp_path / "space.yaml"
+    space.write_text("prior: prior.parquet\n" + TINY.replace("trials: 9", "trials: 20"))
+    plan, _ = session.plan_of(load_space(space))
+    done = command("validate", space)
+    assert (done.code, done.err) == (0, "")
+    out = " ".join(done.out.split())
+    assert plan.prior.portfolio
+    assert all(entry.name in out for entry in plan.prior.portfolio)
+    assert f"baseline of the prior │ {plan.prior.baseline} " in out
+    assert f"of the prior's {plan.prior.strategies} strategies" in out
+    assert "are left out: 1 outside the space." in out
+
+
+def test_a_prior_of_what_is_no_run_is_refused_and_nothing_is_written(
+    command: Command, finished: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "prior.parquet"
+    refused(command("prior", finished, tmp_path, "-o", file), f"{tmp_path} is not a run folder")
+    assert not file.exists()
+    refused(command("prior", finished, "-o", tmp_path), f"{tmp_path} exists and is no prior")
+    done = command("prior", "-o", file)
+    assert (done.code, done.out) == (2, "")
+
+
+def test_a_space_whose_prior_is_missing_is_refused_with_its_line(
+    command: Command, tmp_path: Path
+) -> None:
+    space = tmp_path / "space.yaml"
+    space.write_text(TINY + "prior: nowhere.parquet\n")
+    line = TINY.count("\n") + 1
+    refused(command("validate", space), f"{space}:{line}: prior: found ", "which is missing")
 
 
 # --- as processes --------------------------------------------------------------------------------

@@ -43,36 +43,35 @@ def fit(prior: Prior, space: ResolvedSpace, info: FamilyInfo) -> tuple[ResolvedS
 
     Strategies are built on the space's ``common``, as presets are. Those of the portfolio and of
     the lessons lie in the space; the baseline has to make sense for the family only, as every
-    other baseline.
+    other baseline. What does not fit is compared with nothing.
 
     Returns:
         The space, whose rivals the baseline has joined; and what the prior brings.
     """
     frame = prior.frame
-    ranked = tuple(average_ranks(frame))
     firsts = frame.drop_duplicates("digest").set_index("digest")
     names = {str(digest): _plain_name(name) for digest, name in firsts["name"].items()}
     texts = {str(digest): str(text) for digest, text in firsts["strategy"].items()}
     sensible: dict[str, Strategy] = {}
     inside: dict[str, Params] = {}
     left_out: Counter[str] = Counter()
-    for digest in ranked:
+    for digest in texts:
         strategy = _on_common(texts[digest], space)
         if strategy is not None and problems(strategy, info, space.space.episode):
-            left_out[f"make no sense for {info.name}"] += 1
+            left_out[f"without sense for {info.name}"] += 1
             continue
         if strategy is not None:
             sensible[digest] = strategy
         params = None if strategy is None else space.params_of(strategy)
         if params is None:
-            left_out["lie outside the space"] += 1
+            left_out["outside the space"] += 1
         else:
             inside[digest] = params
     joined, baseline = space, None
     if sensible:
-        best = next(iter(sensible))
+        best = next(iter(average_ranks(frame[frame["digest"].isin(list(sensible))])))
         joined, baseline = _with_rival(space, sensible[best], names[best])
-    picked = short_list(frame, set(inside))
+    picked = short_list(frame[frame["digest"].isin(list(inside))])
     listed = _first_tried([(names[digest], sensible[digest]) for digest in picked], joined)
     of_file = {entry.strategy.digest() for entry in space.initial}
     in_run = {entry.strategy.digest() for entry in (*joined.initial, *listed)}
@@ -81,7 +80,7 @@ def fit(prior: Prior, space: ResolvedSpace, info: FamilyInfo) -> tuple[ResolvedS
         baseline=baseline,
         lessons=lessons(frame, inside),
         brought=frozenset(in_run - of_file),
-        strategies=len(ranked),
+        strategies=len(texts),
         left_out=dict(left_out),
     )
 

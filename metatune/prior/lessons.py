@@ -1,10 +1,15 @@
 """Observations for the proposer from earlier runs, as far as the new run agrees with them.
 
-An earlier run's gains are those of other tasks, over another default. Told to the proposer as they
-are, they mislead wherever the new tasks differ, and go on doing so, for a wrong gain that nothing
-measured reaches leads for ever. So they count less, are few, and have to prove themselves on the
-strategies that both know, above all those of the portfolio. In the same spirit Feurer, Letham &
-Bakshy (2018) weight models of earlier tasks by how well they rank the new task's observations.
+An earlier run's gains are those of other tasks, over another default. Told to TPE as they are, they
+mislead wherever the new tasks differ, and go on doing so, for a wrong gain that nothing measured
+reaches leads for ever. So lessons have to prove themselves first, on the strategies that both know,
+above all those of the portfolio (Feurer, Letham & Bakshy 2018 weight models of earlier tasks in the
+same spirit, by how well they rank the new task's observations). They are few, they count less, and
+every other proposal is made without them (``Search``), so nothing is excluded through them.
+
+And they are what lost. What won is tried again as the portfolio, so its real gain is known: told at
+a discount beside it, it would rank behind what it resembles, and TPE would shun the very region
+that it speaks for.
 """
 
 from __future__ import annotations
@@ -52,7 +57,7 @@ def discounted(lessons: Sequence[Lesson], own: Sequence[Lesson]) -> list[Lesson]
 
     - How many: at most half as many as own ones, so a third of all; at most ``OBSERVATIONS``, so
       that they fade as own ones come in; and of these the share by which the two agree.
-    - Which: evenly spread over the ranking, the best and the worst among them.
+    - Which: of the worse half, evenly spread over the ranking.
     - What: ``DISCOUNT`` of the gain, in the spread of the run's own gains.
 
     Args:
@@ -61,11 +66,11 @@ def discounted(lessons: Sequence[Lesson], own: Sequence[Lesson]) -> list[Lesson]
     """
     earlier = {_key(params): gain for params, gain in lessons}
     pairs = [(earlier[_key(params)], gain) for params, gain in own if _key(params) in earlier]
-    room = min(len(own) // 2, OBSERVATIONS, len(lessons))
-    count = int(agreement(pairs) * room)
+    lost = lessons[(len(lessons) + 1) // 2 :]
+    count = int(agreement(pairs) * min(len(own) // 2, OBSERVATIONS, len(lost)))
     unit = DISCOUNT * spread([gain for _, gain in own])
-    places = np.linspace(0, len(lessons) - 1, count).round().astype(int) if count else ()
-    return [(lessons[place][0], unit * lessons[place][1]) for place in places]
+    places = np.linspace(len(lost) - 1, 0, count).round().astype(int)  # one alone: the worst
+    return [(lost[place][0], unit * lost[place][1]) for place in places]
 
 
 def agreement(pairs: Sequence[tuple[float, float]]) -> float:

@@ -8,7 +8,7 @@ starts every run from one, without looking at features of the data. So does this
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -106,35 +106,35 @@ def group_weights(groups: Sequence[str]) -> Floats:
     return np.array([1 / (len(sizes) * sizes[group]) for group in groups])
 
 
+def relative_ranks(frame: pd.DataFrame) -> pd.Series[float]:
+    """Of each row, the rank of its gain within its run, from 0 (first) to 1 (last).
+
+    Ties share their mean; one that stands alone came in the middle.
+    """
+    by_run = frame.groupby("run")["gain"]
+    ranks, others = by_run.rank(ascending=False) - 1, by_run.transform("size") - 1
+    return (ranks / others.clip(lower=1)).mask(others == 0, 0.5)
+
+
 def average_ranks(frame: pd.DataFrame) -> dict[str, float]:
-    """By strategy, the best first: its mean rank over runs, from 0 (first in all) to 1 (last).
+    """By strategy, the best first: the mean over runs of its relative rank.
 
     A run that did not try it counts as one where it came in the middle, so that to win once is
     less than to do well everywhere.
     """
-    last = (frame["ranked"] - 1).clip(lower=1)
-    ranks = ((frame["rank"] - 1) / last).mask(frame["ranked"] == 1, 0.5)
-    from_middle = (ranks - 0.5).groupby(frame["digest"], sort=False).sum()
+    from_middle = (relative_ranks(frame) - 0.5).groupby(frame["digest"], sort=False).sum()
     means = 0.5 + from_middle / max(1, frame["run"].nunique())
     return {str(digest): float(rank) for digest, rank in means.sort_values(kind="stable").items()}
 
 
-def short_list(frame: pd.DataFrame, fitting: Collection[str] | None = None) -> dict[str, float]:
+def short_list(frame: pd.DataFrame) -> dict[str, float]:
     """The portfolio of a prior's frame: what it covers with each strategy, in picking order.
 
     Only strategies in the better half of at least one run are picked. A run ends with one strategy
     for all tasks: one that is brilliant on some and fails on others covers much and helps little.
-
-    Args:
-        frame: a prior's.
-        fitting: digests of the strategies to pick from; None: all.
     """
-    good = set(frame.loc[frame["rank"] <= (frame["ranked"] + 1) / 2, "digest"])
+    good = set(frame.loc[relative_ranks(frame) <= 0.5, "digest"])
     found = matrix(frame)
-    rows = [
-        row
-        for row, digest in enumerate(found.digests)
-        if digest in good and (fitting is None or digest in fitting)
-    ]
+    rows = [row for row, digest in enumerate(found.digests) if digest in good]
     picks = portfolio(found.gains[rows], found.weights)
     return {found.digests[rows[pick.row]]: pick.coverage for pick in picks}

@@ -159,7 +159,7 @@ class Prior:
 def prior_of(table: pa.Table) -> Prior:
     """The prior of a table of ``SCHEMA``, as a file will hold it."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     return Prior(table, sink.getvalue().to_pybytes())
 
 
@@ -202,9 +202,10 @@ def read_prior(path: Path, source: Source | None = None) -> Prior:
     except OSError as error:
         raise refused(f"{path}, which cannot be read ({error.strerror})") from None
     try:
-        table = pq.read_table(pa.BufferReader(data))
+        table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
+        table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError):
-        raise refused(f"{path}, which is no Parquet file") from None
+        raise refused(f"{path}, which is no whole Parquet file") from None
     version = (table.schema.metadata or {}).get(_VERSION_KEY.encode(), b"").decode(errors="replace")
     if version not in ("", VERSION):
         again = f"version {VERSION}: build it again with `metatune prior`"
