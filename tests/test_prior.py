@@ -36,6 +36,7 @@ from metatune.prior import (
     short_list,
     write_prior,
 )
+from metatune.prior.fitting import _code
 from metatune.prior.lessons import DISCOUNT, OBSERVATIONS, Lesson, lessons, spread
 from metatune.prior.portfolio import group_weights, matrix
 from metatune.proposer import Observation, propose
@@ -44,7 +45,18 @@ from metatune.records.reading import Run
 from metatune.records.rows import Asked, Ended, Row, Scored
 from metatune.space import KnobTree, ResolvedSpace, load_yaml, parse_space, parse_tree, resolve
 from metatune.space.source import Source
-from metatune.strategy import MLP, Linear, Meta, Outer, Prototypes, Ridge, Steps, Strategy
+from metatune.strategy import (
+    MLP,
+    Linear,
+    Meta,
+    Outer,
+    OwnBackbone,
+    Pooled,
+    Prototypes,
+    Ridge,
+    Steps,
+    Strategy,
+)
 from metatune.tasks.base import FamilyInfo
 from metatune.tasks.sinusoid import SinusoidFamily
 
@@ -518,6 +530,25 @@ def test_a_strategy_of_a_version_that_is_no_more_is_left_out() -> None:
     rows[1]["strategy"] = "not even JSON"
     brings = fit(prior_of(pa.Table.from_pylist(rows, schema=SCHEMA)), space_of(), WAVES)[1]
     assert brings.left_out == {"outside the space": 2}
+
+
+def test_no_file_of_data_has_code_imported_that_the_space_does_not_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "sly.py").write_text("raise SystemExit('imported')")
+    sly = Strategy(backbone=OwnBackbone(use="sly:Network"), head=Linear(start="learned"))
+    pooled = gradient(prior=Pooled(model="sly:Model"))
+    rows = table_of({A: [0.0], B: [5.0], C: [4.0], D: [1.0]}).to_pylist()
+    rows[1]["strategy"], rows[2]["strategy"] = sly.model_dump_json(), pooled.model_dump_json()
+    made = prior_of(pa.Table.from_pylist(rows, schema=SCHEMA))
+    assert fit(made, space_of(), WAVES)[1].left_out == {"outside the space": 2}
+    named = SPACE.replace(
+        "strategy:\n", "strategy:\n  prior: {kind: pooled, model: {choice: [a:B, c:D]}}\n"
+    )
+    assert _code(load_yaml(named)[0]) == {"a:B", "c:D"}
+    assert _code(pooled.model_dump(mode="json")) == {"sly:Model"}
+    assert _code(gradient(prior=Pooled(model="trees")).model_dump(mode="json")) == set()
 
 
 def test_the_space_that_may_be_searched_stays_as_it_was() -> None:

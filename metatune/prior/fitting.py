@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain, count
+from typing import Any
 
 from metatune.prior.lessons import Lesson, lessons
 from metatune.prior.portfolio import average_ranks, short_list
@@ -14,6 +15,7 @@ from metatune.prior.table import Prior
 from metatune.space import Named, Params, ResolvedSpace, deep_merge
 from metatune.space.validation import check
 from metatune.strategy import Strategy, problems
+from metatune.strategy.prior import MODELS
 from metatune.tasks.base import FamilyInfo
 
 
@@ -88,20 +90,32 @@ def fit(prior: Prior, space: ResolvedSpace, info: FamilyInfo) -> tuple[ResolvedS
 def _on_common(text: str, space: ResolvedSpace) -> Strategy | None:
     """The strategy with the space's ``common`` on top, as presets have it.
 
-    None where it is none (any more), or where ``common`` makes another method of it.
+    None where it is none (any more), where ``common`` makes another method of it, or where it
+    has a part of somebody's own that the space file does not name: no file of data may have code
+    imported.
     """
     try:
         plain = json.loads(text)
     except ValueError:
         return None
     before = check(Strategy, plain)[0]
-    if before is None:
+    if before is None or not _code(plain) <= _code(space.space.model_dump(mode="json")):
         return None
     common = space.space.common.plain()
     if before.backbone.kind == "none":
         common.pop("backbone", None)
     after = check(Strategy, deep_merge(plain, common))[0]
     return after if after is not None and _method(after) == _method(before) else None
+
+
+def _code(data: Any, named: bool = False) -> set[str]:
+    """The parts of the user's own that plain data name, those of choices included."""
+    if isinstance(data, Mapping):
+        pairs = data.items()
+        return set().union(*(_code(x, named or key in ("use", "model")) for key, x in pairs))
+    if isinstance(data, list):
+        return set().union(*(_code(x, named) for x in data))
+    return {data} - MODELS.keys() if named and isinstance(data, str) else set()
 
 
 def _method(strategy: Strategy) -> tuple[str, str, str]:
