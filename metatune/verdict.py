@@ -158,7 +158,7 @@ def sentence(
         parts.append(_comparison(winner, default, sign, claim, info, "the default"))
     elif winner.trial.id == default.trial.id and among:
         parts.append("Nothing beats the default")
-    if driver.plan.prior.brought:
+    if driver.plan.prior.strategies:
         parts.append(of_prior(driver, winner.trial))
     if before := driver.plan.space.space.method.tested:
         rounds = ", ".join(map(str, before))
@@ -170,6 +170,8 @@ def of_prior(driver: Driver, winner: Trial) -> str:
     """What earlier runs contributed, in words: the winner or what it was made from, or how far the
     best of theirs came."""
     history, brought = driver.history, driver.plan.prior.brought
+    if not brought:
+        return "The prior brought no strategy that the space file does not name"
     if winner.asked.digest in brought:
         return "The winner came from the prior"
     for ancestor in ancestors(winner, history):

@@ -306,6 +306,11 @@ def test_a_winner_that_was_made_from_one_of_the_prior_names_it() -> None:
     )
 
 
+def test_it_says_where_the_prior_brought_nothing_new() -> None:
+    said = judged(set(), protonet=0.5, new=0.7)
+    assert said == "The prior brought no strategy that the space file does not name"
+
+
 def test_it_says_where_nothing_of_the_prior_was_among_the_leaders() -> None:
     scores = {f"new-{n}": 0.6 + n / 100 for n in range(7)}
     said = judged({"bad"}, protonet=0.5, bad=0.1, **scores)
