@@ -93,7 +93,22 @@ def chembl() -> str:
     return markdown(("method", "R2", "over ridge, by cluster", "better in clusters"), rows)
 
 
-TABLES: dict[str, Callable[[], str]] = {f.__name__: f for f in (sinusoid, omniglot, chembl)}
+def prior() -> str:
+    """A row an earlier search, a column what the later one has of it."""
+    found, rows = read_lines("prior.jsonl"), []
+    variants = [column for column in found.columns if column not in ("earlier", "seed")]
+    for name, own in found.groupby("earlier", sort=False):
+        row: list[object] = [name]
+        for variant in variants:
+            gain = own[variant] - own["none"]
+            error = gain.std() / len(own) ** 0.5
+            over = "" if variant == "none" else f" ({gain.mean():+.3f} ± {error:.3f})"
+            row.append(f"{own[variant].mean():.3f}{over}")
+        rows.append([*row, len(own)])
+    return markdown(["earlier tasks", *variants, "seeds"], rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {f.__name__: f for f in (sinusoid, omniglot, chembl, prior)}
 
 
 def main() -> None:

@@ -680,7 +680,7 @@ def searched(tree: KnobTree, known: Sequence[Lesson], trials: int, seed: int) ->
     return max(gain for _, gain in own)
 
 
-def test_a_right_prior_helps_and_a_wrong_one_is_recovered_from() -> None:
+def test_a_right_prior_does_no_harm_and_a_wrong_one_is_recovered_from() -> None:
     """Over seeds: what a search ends with that has an earlier one as its prior, or its negative."""
     seeds, ends = range(12), {"none": [], "right": [], "wrong": []}
     for seed in seeds:
