@@ -187,10 +187,9 @@ def of_prior(driver: Driver, winner: Trial) -> str:
 
 def ancestors(trial: Trial, history: History) -> Iterator[Trial]:
     """What a trial was made from, and what that was made from, as far as the run knows."""
-    parent = getattr(trial.asked, "parent", None)
-    while parent in history.trials:
-        yield history.trials[parent]
-        parent = getattr(history.trials[parent].asked, "parent", None)
+    while (parent := trial.asked.parent) is not None and parent in history.trials:
+        trial = history.trials[parent]
+        yield trial
 
 
 def _comparison(

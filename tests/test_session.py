@@ -77,6 +77,7 @@ def test_run_json_says_what_a_resume_needs_and_a_reader_wants(
         },
         "data": SinusoidFamily().fingerprint,
         "space_sha256": sha256(TINY.encode()).hexdigest(),
+        "prior_sha256": None,
         "storage": None,
     }
     assert (plan.trials, plan.seed) == (12, 5)
