@@ -24,6 +24,7 @@ from metatune.strategy import Strategy
 from metatune.tasks.base import FamilyInfo, Split
 
 GRADIENT_TRIALS = 4  # one promoted, two probes, and the child
+MOST_FOR_VERDICT = 0.5  # of a limited budget, for more than one training of each
 
 
 @dataclass(frozen=True)
@@ -170,32 +171,66 @@ class Driver:
     def set_aside(self, workers: int | None = None) -> float:
         """Seconds that the confirmation and the verdict will need, by what trials have taken.
 
+        Of a limited budget at most half, or what one training of each takes: the verdict then
+        trains each as often as what is left allows, see ``affordable_seeds``.
+
         Args:
             workers: trainings at a time; 1 gives the seconds of all workers together.
         """
+        wanted = self._verdict_seconds(self.trainings_left(), workers)
+        total = self._total(workers)
+        if total is None or self.history.look_at("test") is not None:
+            return wanted
+        once = self._verdict_seconds(self.trainings_left(seeds=1), workers)
+        return min(wanted, max(once, MOST_FOR_VERDICT * total))
+
+    def affordable_seeds(self, entrants: int) -> int:
+        """How often the budget lets each of so many be trained anew; once in any case."""
+        used = {None: self.elapsed(), 1: core_seconds(self.history)}
+        for seeds in range(self.plan.space.space.verdict.seeds, 1, -1):
+            fits = [
+                used[workers] + self._verdict_seconds(entrants * seeds, workers) <= total
+                for workers in used
+                if (total := self._total(workers)) is not None
+            ]
+            if all(fits):
+                return seeds
+        return 1
+
+    def _total(self, workers: int | None) -> float | None:
+        """The budget in seconds of the clock, or of all workers together; None without a limit."""
+        if workers == 1:
+            return self.plan.space.space.budget.core_seconds
+        return None if self.plan.minutes is None else 60 * self.plan.minutes
+
+    def _verdict_seconds(self, trainings: int, workers: int | None) -> float:
         ratio = (self.plan.tasks("confirm") + self.plan.tasks("test")) / self.plan.tasks("select")
         final = self.plan.growth(self.plan.last_round)
         return verdict_seconds(
             self.history,
-            self.trainings_left(),
+            trainings,
             workers or self.workers,
             ratio,
             lambda trial: final / self.plan.growth(trial.asked.round),
         )
 
-    def trainings_left(self) -> int:
-        """Trainings that the verdict still needs; an upper bound until ``test`` is opened."""
+    def trainings_left(self, seeds: int | None = None) -> int:
+        """Trainings that the verdict still needs; an upper bound until ``test`` is opened.
+
+        Args:
+            seeds: trainings of each; by default as the space has it.
+        """
         verdict = self.plan.space.space.verdict
         look = self.history.look_at("test")
         if look is None:
-            return (len(self.plan.space.protected) + verdict.finalists) * verdict.seeds
+            return (len(self.plan.space.protected) + verdict.finalists) * (seeds or verdict.seeds)
         entrants = [self.history.trials[name] for name in look.trials]
         done = sum(
             trial.on("test", replica) is not None or replica in trial.replicas
             for trial in entrants
-            for replica in range(1, verdict.seeds + 1)
+            for replica in range(1, look.seeds + 1)
         )
-        return len(entrants) * verdict.seeds - done
+        return len(entrants) * look.seeds - done
 
     def write_method(self, method: Method) -> None:
         """Write ``method.yaml``, from which another run can go on."""

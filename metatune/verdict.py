@@ -56,17 +56,17 @@ def entrants(driver: Driver, round_: int) -> list[Trial]:
 def trainings(driver: Driver, round_: int) -> Queue:
     """The jobs that train every entrant anew and score it on ``test``."""
     history = driver.history
-    opened = history.look_at("test")
-    if opened is not None:
-        chosen = [history.trials[name] for name in opened.trials]
-    else:
-        chosen = entrants(driver, round_)
-        driver.record(Looked("test", round_, [t.id for t in chosen]))
+    if history.look_at("test") is None:
+        chosen = [trial.id for trial in entrants(driver, round_)]
+        seeds = driver.affordable_seeds(len(chosen))
+        driver.record(Looked("test", round_, chosen, seeds))
+    look = history.look_at("test")
+    assert look is not None
     jobs = [
         # Rungs below the last are trained through without a report.
         driver.job(trial, "test", replica=replica, recorded=driver.last_rung(trial) - 1)
-        for replica in range(1, driver.plan.space.space.verdict.seeds + 1)
-        for trial in chosen
+        for replica in range(1, look.seeds + 1)
+        for trial in (history.trials[name] for name in look.trials)
         if trial.on("test", replica) is None and replica not in trial.replicas
     ]
     return Queue(driver, jobs)

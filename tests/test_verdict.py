@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -376,3 +377,33 @@ def test_a_squared_error_has_no_points_and_one_unit_has_no_interval() -> None:
     assert amount_of(Estimate(0.1, 0.05, 0.15, 8), family()) == "+10 points [+5, +15]"
     alone = Estimate(0.1, -np.inf, np.inf, 1)
     assert amount_of(alone, family()) == "+10 points (one unit only, no interval)"
+
+
+# --- as often as the budget allows ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("minutes", "seeds"), [(None, 2), (10.0, 2), (0.1, 1)])
+def test_each_is_trained_as_often_as_the_budget_allows_and_once_in_any_case(
+    minutes: float | None, seeds: int
+) -> None:
+    story = simple()
+    story.plan = replace(story.plan, minutes=minutes)
+    driver = searched(story, **CONFIRM)
+    queue = trainings(driver, 1)
+    look = kind_of(story.rows, Looked)[1]
+    assert look.seeds == seeds
+    jobs = 0
+    while queue.next_job() is not None:
+        jobs += 1
+    assert jobs == seeds * len(look.trials)
+
+
+def test_a_limited_budget_sets_at_most_half_aside_for_more_than_one_training() -> None:
+    aside = {}
+    for minutes in (None, 0.8, 0.1):
+        story = simple()
+        story.plan = replace(story.plan, minutes=minutes)
+        aside[minutes] = searched(story, **CONFIRM).set_aside()
+    assert aside[None] > 0.5 * 48
+    assert aside[0.8] == pytest.approx(0.5 * 48)
+    assert aside[0.1] == pytest.approx(aside[None] / 2)  # one training instead of two

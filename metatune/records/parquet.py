@@ -134,6 +134,7 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = {
         Column("split", "string", "the reserved split that was opened"),
         Column("round", "int", "round of the loop"),
         Column("trials", "strings", "who was compared"),
+        Column("seeds", "int", "trainings of each; 0 where nothing is trained", "trainings"),
     ),
     "verdicts": (
         Column("winner", "string", "id of the winning trial"),

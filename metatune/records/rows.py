@@ -125,6 +125,7 @@ class Looked:
         split: which.
         round: round of the loop.
         trials: who was compared.
+        seeds: trainings of each, as many as the budget allowed; 0 where nothing is trained.
         at: seconds that the run had been driven for when this was written.
     """
 
@@ -132,6 +133,7 @@ class Looked:
     split: Split
     round: int
     trials: list[str]
+    seeds: int = 0
     at: float = 0.0
 
 

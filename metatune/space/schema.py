@@ -146,7 +146,13 @@ class Budget(Section):
 class Verdict(Section):
     """Who meets on ``test``, and how often each is trained anew for it."""
 
-    seeds: int = Field(1, ge=1, le=20, description="trainings of each strategy with other seeds")
+    seeds: int = Field(
+        3,
+        ge=1,
+        le=20,
+        description="trainings of each strategy with other seeds; of one alone, the luck of the "
+        "seed cannot be told from what the strategy is worth",
+    )
     finalists: int = Field(3, ge=1, le=10, description="leaders of the search that take part")
     presets: tuple[str, ...] = Field(
         (), description="presets, or entries of `initial`, that the winner has to beat"
