@@ -7,7 +7,8 @@ alphabet; quarter turns are classes of their own in training. The papers draw 1,
 random over all 50 alphabets and mix alphabets within a task, which is easier.
 
 Every method gets the same resource and network (four blocks of ``--width`` channels, statistics of
-the support set alone), and its preset's settings but for those in ``SETTINGS``.
+the support set alone), and its preset's settings but for those in ``SETTINGS``. Cells that stand in
+``--out`` already are not run again.
 
     METATUNE_DATA=... python benchmarks/omniglot.py --methods protonet r2d2 --resource 600000
 """
@@ -107,6 +108,13 @@ def run(
     }  # fmt: skip
 
 
+def known(out: Path) -> set[tuple[object, ...]]:
+    """Cells that were run already."""
+    keys = ("method", "way", "shot", "seed", "resource", "width")
+    lines = out.read_text().splitlines() if out.exists() else []
+    return {tuple(json.loads(line)[key] for key in keys) for line in lines}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--methods", nargs="*", default=list(SETTINGS), choices=list(SETTINGS))
@@ -121,8 +129,11 @@ def main() -> None:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     family = split(args.data_dir)
     cells = [(5, 1), (5, 5), (20, 1), (20, 5)]
+    done = known(args.out)
     for way, shot in cells:
         for name in args.methods if way in args.ways else ():
+            if (name, way, shot, args.seed, args.resource, args.width) in done:
+                continue
             row = run(family, name, way, shot, args.resource, args.width, args.seed)
             with args.out.open("a") as file:
                 file.write(json.dumps(row) + "\n")
