@@ -169,12 +169,11 @@ class Search:
         whole = [t for t in self._trials() if self._scored_whole(t, result.rung)]
         if not whole:
             return True
-        leader = max(sign * mean(t.at(result.rung).scores) for t in whole)
-        ahead = next(t for t in whole if sign * mean(t.at(result.rung).scores) == leader)
+        ahead = max((t.at(result.rung) for t in whole), key=lambda s: sign * mean(s.scores))
         reason = why_behind(
             [sign * score for score in result.scores],
-            [sign * score for score in ahead.at(result.rung).scores[: len(result.scores)]],
-            block=len(set(ahead.at(result.rung).groups)),
+            [sign * score for score in ahead.scores[: len(result.scores)]],
+            block=len(set(ahead.groups)),
             alpha=plan.space.space.tasks.race,
             rivals=max(1, plan.share(self._round) - 1),
         )

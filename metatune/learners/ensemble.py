@@ -8,7 +8,7 @@ from math import log
 import torch
 from torch import Tensor
 
-from metatune.learners.interface import Learner, Params, Tensors
+from metatune.learners.interface import Learner, Params, Tensors, over, under
 from metatune.seeds import derive_seed
 
 
@@ -25,11 +25,10 @@ class Ensemble:
 
     def init(self, seed: int) -> Params:
         """Every member's meta-parameters, from a seed of its own."""
-        return {
-            f"member{i}.{name}": p
-            for i in range(self.count)
-            for name, p in self.member.init(derive_seed(seed, "member", i)).items()
-        }
+        params: Params = {}
+        for i in range(self.count):
+            params |= over(f"member{i}.", self.member.init(derive_seed(seed, "member", i)))
+        return params
 
     def predict(self, params: Params, batch: Tensors) -> Tensor:
         """The mean prediction; for classes the logarithm of the mean probability."""
@@ -45,7 +44,4 @@ class Ensemble:
         return total / self.count + (total - total.detach()) * (1 - 1 / self.count)
 
     def _members(self, params: Params) -> list[Params]:
-        return [
-            {name.removeprefix(prefix): p for name, p in params.items() if name.startswith(prefix)}
-            for prefix in (f"member{i}." for i in range(self.count))
-        ]
+        return [under(f"member{i}.", params) for i in range(self.count)]

@@ -8,6 +8,7 @@ every task separately in one program. No part may change its inputs in place.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
@@ -20,6 +21,16 @@ from metatune.tasks.base import TaskBatch
 
 Params = dict[str, Tensor]
 """Parameters by name; what stands before the last dot names a layer."""
+
+
+def under(prefix: str, params: Mapping[str, Tensor]) -> Params:
+    """Parameters whose names begin so, without that beginning."""
+    return {n.removeprefix(prefix): p for n, p in params.items() if n.startswith(prefix)}
+
+
+def over(prefix: str, params: Mapping[str, Tensor]) -> Params:
+    """The inverse of ``under``."""
+    return {f"{prefix}{name}": p for name, p in params.items()}
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ over all train classes) and ``fold<k>.backbone.*`` (copies for cross-fitting).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +19,16 @@ from metatune.learners.backbones import build_backbone
 from metatune.learners.ensemble import Ensemble
 from metatune.learners.heads import build_head
 from metatune.learners.inner_loop import FIRST_ORDER, Through, adapt, init_rates
-from metatune.learners.interface import Backbone, Examples, Head, Learner, Params, Tensors
+from metatune.learners.interface import (
+    Backbone,
+    Examples,
+    Head,
+    Learner,
+    Params,
+    Tensors,
+    over,
+    under,
+)
 from metatune.learners.linear_head import LinearHead
 from metatune.seeds import derive_seed
 from metatune.strategy import Linear, Seeds, Steps, Strategy
@@ -262,16 +271,6 @@ def task_losses(info: FamilyInfo, predictions: Tensor, y: Tensor) -> Tensor:
         return (predictions - y).square().mean(dim=(1, 2))
     losses = F.cross_entropy(predictions.flatten(0, 1), y.flatten(), reduction="none")
     return losses.reshape(y.shape).mean(1)
-
-
-def under(prefix: str, params: Mapping[str, Tensor]) -> Params:
-    """Parameters whose names begin so, without that beginning."""
-    return {n.removeprefix(prefix): p for n, p in params.items() if n.startswith(prefix)}
-
-
-def over(prefix: str, params: Mapping[str, Tensor]) -> Params:
-    """The inverse of ``under``."""
-    return {f"{prefix}{name}": p for name, p in params.items()}
 
 
 def beside(x: Tensor, context: Tensor) -> Tensor:

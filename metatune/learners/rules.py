@@ -16,7 +16,7 @@ from torch import Tensor
 
 from metatune.learners.cross_fit import fold_of_group
 from metatune.learners.inner_loop import FIRST_ORDER, SECOND_ORDER, Through
-from metatune.learners.interface import Params, Tensors
+from metatune.learners.interface import Params, Tensors, under
 from metatune.strategy import Meta, Steps
 
 if TYPE_CHECKING:
@@ -99,12 +99,11 @@ def _reptile(learner: ComposedLearner, params: Params, batch: Tensors, progress:
 def _joint(learner: ComposedLearner, params: Params, batch: Tensors, progress: float) -> Tensor:
     """All examples of all tasks as one supervised batch: one "task" without a query."""
     params = learner.without_frozen(params)
-    body = {n.removeprefix("backbone."): p for n, p in params.items() if "backbone." in n}
+    body = under("backbone.", params)
     x = torch.cat([batch.support_x, batch.query_x], 1).flatten(0, 1).unsqueeze(0)
     features = learner.backbone(body, x, x.shape[1])
     top = "joint." if learner.trains_classifier else "head."
-    layer = {n.removeprefix(top): p for n, p in params.items() if n.startswith(top)}
-    values = learner.layer(layer, features)
+    values = learner.layer(under(top, params), features)
     if learner.trains_classifier:
         assert batch.support_class is not None
         assert batch.query_class is not None
@@ -137,8 +136,7 @@ def _cross_fitted(
     value = losses(final, fixed, batch).mean()
     total = value
     for fold in range(folds):
-        prefix = f"fold{fold}."
-        copy = {n.removeprefix(prefix): p for n, p in params.items() if n.startswith(prefix)}
+        copy = under(f"fold{fold}.", params)
         inside = [t for t, group in enumerate(batch.groups) if of_group[group] == fold]
         outside = [t for t, group in enumerate(batch.groups) if of_group[group] != fold]
         if outside:
