@@ -100,7 +100,7 @@ def verdict_table(run: Run) -> pd.DataFrame:
         if trial != final["winner"]
         and run.trials.loc[trial, "origin"] in ("default", "preset", "baseline")
     ]
-    compared = _comparisons(entrants, str(final["winner"]), opponents, sign)
+    compared = _comparisons(entrants, str(final["winner"]), default, opponents, sign)
     rows = []
     for trial, own in entrants.items():
         known, costs = run.trials.loc[trial], curves[curves["trial"] == trial]
@@ -116,7 +116,6 @@ def verdict_table(run: Run) -> pd.DataFrame:
             trainings = _trainings(test, [trial, other])
             row |= _named(label, f"{label}_", _paired(own, entrants[other], sign, trainings))
         row |= compared[trial]
-        row["worse_share"] = share_worse(_differences(own, entrants[default], sign))
         for split in ("select", "confirm"):
             row[split] = _newest_mean(run, str(trial), split)
         rows.append(row)
@@ -125,7 +124,11 @@ def verdict_table(run: Run) -> pd.DataFrame:
 
 
 def _comparisons(
-    entrants: dict[str, pd.DataFrame], winner: str, opponents: Sequence[str], sign: int
+    entrants: dict[str, pd.DataFrame],
+    winner: str,
+    default: str,
+    opponents: Sequence[str],
+    sign: int,
 ) -> dict[str, dict[str, float]]:
     """Ranks, and what the winner is to each of the others; ``opponents`` are tested against it."""
     first = next(iter(entrants.values()))
@@ -133,19 +136,19 @@ def _comparisons(
     claim = claim_for(groups)
     scores = {t: own.set_index("task")["score"].loc[order].to_list() for t, own in entrants.items()}
     found = {t: {"rank": rank} for t, rank in mean_ranks(scores, groups, claim, sign).items()}
-    gains = {t: _differences(entrants[winner], own, sign) for t, own in entrants.items()}
-    for trial in entrants.keys() - {winner}:
-        found[trial]["beaten_share"] = probability_of_improvement(gains[trial], groups, claim)
-    p_values = holm([sign_flip_p(gains[trial], groups, claim) for trial in opponents])
+
+    def gains(a: str, b: str) -> list[float]:
+        return [sign * (x - y) for x, y in zip(scores[a], scores[b], strict=True)]
+
+    for trial in entrants:
+        found[trial]["worse_share"] = share_worse(gains(trial, default))
+        if trial != winner:
+            share = probability_of_improvement(gains(winner, trial), groups, claim)
+            found[trial]["beaten_share"] = share
+    p_values = holm([sign_flip_p(gains(winner, trial), groups, claim) for trial in opponents])
     for trial, p in zip(opponents, p_values, strict=True):
         found[trial]["beaten_p"] = p
     return found
-
-
-def _differences(own: pd.DataFrame, other: pd.DataFrame, sign: int) -> list[float]:
-    """By how much ``own`` is better on each of its tasks."""
-    reference = other.set_index("task")["score"].loc[own["task"]].to_numpy()
-    return list(sign * (own["score"].to_numpy() - reference))
 
 
 def _newest_mean(run: Run, trial: str, split: str) -> float:
