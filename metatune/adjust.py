@@ -96,21 +96,22 @@ class Gradient:
 
     def _child(self) -> Strategy | None:
         """The leader with what was found; None where nothing is."""
-        child, history, made = self._strategy, self._driver.history, self._made()
-        ends = [made.get(f"{self._parent.asked.name}~{end}") for end in ("slower", "faster")]
-        gains = [history.gains(t).get(max(t.rungs, default=0)) if t else None for t in ends]
-        middle = history.gain(self._parent, self._parent.rungs[-1])
-        if None not in (*gains, middle):
-            down, up = gains
-            assert down is not None
-            assert up is not None
-            assert middle is not None
-            child = step(child, "outer.lr", FACTOR, down, middle, up) or child
+        child, made, name = self._strategy, self._made(), self._parent.asked.name
+        in_order = (made.get(f"{name}~slower"), self._parent, made.get(f"{name}~faster"))
+        gains = [gain for trial in in_order if (gain := self._gain(trial)) is not None]
+        if len(gains) == len(in_order):
+            child = step(child, "outer.lr", FACTOR, *gains) or child
         # Where the leader learns its numbers itself, there is none promoted.
-        taught = made.get(f"{self._parent.asked.name}~promoted", self._parent)
+        taught = made.get(f"{name}~promoted", self._parent)
         if (latest := taught.latest()) is not None:
             child = write_back(child, latest.learned)
         return None if child == self._strategy else child
+
+    def _gain(self, trial: Trial | None) -> float | None:
+        """The gain at the highest rung; None where a trial is missing or has come to none."""
+        if trial is None or not trial.rungs:
+            return None
+        return self._driver.history.gain(trial, trial.rungs[-1])
 
     @property
     def exhausted(self) -> bool:
@@ -175,12 +176,9 @@ def region_after(
     earlier rounds tried counts as tried; choices are weighed by this round's tasks alone.
     """
     history, default = driver.history, driver.history.default_of(method.round + 1)
-    assert default is not None
-    followed = [
-        trial.asked.params
-        for trial in ranking[: ranking.index(default) + 1]
-        if trial.asked.params is not None
-    ]
+    # Without scores of the default on ``confirm`` nobody is ranked, and nobody is followed.
+    no_worse = ranking[: ranking.index(default) + 1] if default in ranking else []
+    followed = [trial.asked.params for trial in no_worse if trial.asked.params is not None]
     before = [Tried(seen.params, False, (), ()) for seen in method.evidence]
     now = [_tried(history, trial) for trial in history.of_round(method.round + 1)]
     known = [*before, *(t for t in now if t is not None)]

@@ -8,11 +8,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+from handmade import Story
 from inline_runner import SPACE, InlineRunner, inline_resume, inline_run, lasting, rows_of
 from test_meta_loop import cut_copy
 
 import metatune
-from metatune.space import load_space
+from metatune.adjust import adjust
+from metatune.confirm import confirmation
+from metatune.space import Method, Region, load_space
 
 GRADIENT = (
     SPACE.replace("trials: 9", "trials: 14")
@@ -112,3 +115,15 @@ def test_a_space_may_keep_its_region(tmp_path: Path) -> None:
     path = inline_run(text, tmp_path / "run")
     assert load_space(path / "method.yaml").method.region.ranges == {}
     assert metatune.read_run(path).rounds["moves"].to_list() == [[]]
+
+
+def test_without_the_default_on_confirm_nobody_is_followed() -> None:
+    story = Story()
+    story.trial("protonet", 0.5, 0.5, 0.5)
+    better = story.trial("a", 0.6, 0.6, 0.6)
+    driver = story.driver()
+    confirmation(driver, Method())
+    story.score(better, "confirm", 0.6)  # the default's worker was lost
+    adjusted, moves = adjust(Method(), story.driver())
+    assert (adjusted.round, adjusted.incumbents, adjusted.region) == (1, (), Region())
+    assert moves == []
