@@ -108,7 +108,7 @@ class Search:
             params = propose(
                 tree, observations, seed, weights=region.weights, bases=self._best_known()
             )
-            strategy = _strategy(plan.space, params)
+            strategy = strategy_of(plan.space, params)
             if strategy.digest() not in known and params not in before:
                 break
         return strategy
@@ -305,7 +305,7 @@ def evidence_after(driver: Driver, method: Method) -> tuple[Seen, ...]:
     return (*method.evidence, *found)
 
 
-def _strategy(space: ResolvedSpace, params: Params) -> Strategy:
+def strategy_of(space: ResolvedSpace, params: Params) -> Strategy:
     """The strategy that these values make."""
     _, partial = space.tree.walk(lambda knob: params[knob.name])
     return space.strategy_from(partial)

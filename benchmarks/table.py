@@ -1,0 +1,218 @@
+"""A table of strategies, each trained once, from which whole searches are replayed in seconds.
+
+    python benchmarks/table.py                # glyphs and an earlier problem; 45 minutes, two cores
+    python benchmarks/table.py --strategies 30 --out /tmp/table    # a look
+
+Every strategy of the table is drawn at random from one space (the presets are in it, too), trained
+once and scored at every rung on every task. A search is then replayed by the real loop, records
+and ledger: only its jobs are answered from the table, with the scores and core seconds of the
+nearest strategy (``Table.nearest``). All searches so face the same surface, and a hundred seeds
+differ in what they propose and in the tasks that they see.
+
+Interrupted, it goes on where it stood. The result is a Parquet file a problem.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from math import sqrt
+from pathlib import Path
+from time import process_time
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from metatune import session
+from metatune.evaluation import confirm_groups
+from metatune.jobs import JobSource, RungResult, TrialJob
+from metatune.proposer import propose
+from metatune.search import strategy_of
+from metatune.seeds import derive_seed
+from metatune.space import load_space
+from metatune.space.knobs import ChoiceKnob, KnobTree, Params
+from metatune.space.scale import spread, width
+from metatune.strategy import Strategy
+from metatune.tasks.base import Split
+from metatune.tasks.registry import open_family
+from metatune.trial import run_trial
+
+RESULTS = Path("benchmarks/results")
+RUNGS = (2_000, 6_000, 18_000, 54_000)  # examples; a round of the loop has three of them
+TASKS: dict[Split, int] = {"select": 80, "confirm": 80, "test": 160}
+LOOK = 40  # tasks of `select` and of `confirm` that one round of a replayed search sees
+PROBLEMS = {"glyphs": (1, len(RUNGS), 360), "glyphs_5_shot": (5, 3, 100)}  # shot, rungs, strategies
+
+SPACE = """\
+family: {{name: glyphs, way: 10, shot: {shot}, query: 3}}
+resource: {{full: {full}, rungs: {rungs}, reduction: 3}}
+tasks: {{select: {look}, confirm: {look}, test: {test}, race: {race}}}
+rounds: {{count: {rounds}, growth: 3}}
+adjust: {{region: {region}}}
+budget: {{trials: {trials}, core_seconds: {seconds}}}
+common:
+  backbone: {{kind: conv4, width: 16}}
+  outer: {{kind: adam, schedule: constant}}   # so that a training is the beginning of a longer one
+default: protonet
+initial: [protonet, r2d2, fomaml, good_embedding]
+strategy:
+  choose:
+    prototypes:
+      head:
+        kind: prototypes
+        distance: {{choice: [euclidean, cosine]}}
+        scale: {{float: [0.1, 30.0], log: true}}
+      inner: {{kind: none}}
+      meta: {{rule: first_order}}
+    ridge:
+      head: {{kind: ridge, penalty: {{float: [0.01, 100.0], log: true}}}}
+      inner: {{kind: none}}
+      meta: {{rule: first_order}}
+    gradient:
+      head: {{kind: linear, start: learned}}
+      inner: {{kind: sgd, scope: all, steps: {{int: [1, 3]}}, lr: {{float: [0.01, 1.0], log: true}}}}
+      meta: {{rule: {{choice: [first_order, second_order]}}}}
+    transfer:
+      head: {{kind: linear, start: zero}}
+      inner: {{kind: sgd, scope: head, steps: 20, lr: {{float: [0.01, 1.0], log: true}}}}
+      meta: {{rule: joint}}
+  outer:
+    lr: {{float: [3.0e-4, 2.0e-2], log: true}}
+    tasks_per_batch: {{choice: [1, 2, 4, 16]}}
+verdict: {{seeds: 1, finalists: 1, presets: [protonet, r2d2]}}
+{prior}
+"""
+
+
+def space_text(
+    problem: str,
+    *,
+    rungs: int = 3,
+    full: int = RUNGS[-1],
+    race: float = 0.0,
+    rounds: int = 1,
+    trials: int = 1000,
+    seconds: float = 1e9,
+    prior: str = "",
+) -> str:
+    """The space file of a search on a problem of the table."""
+    shot = PROBLEMS[problem][0]
+    return SPACE.format(
+        shot=shot, rungs=rungs, full=full, look=LOOK, test=TASKS["test"], race=race, rounds=rounds,
+        region=str(rounds > 1).lower(), trials=trials, seconds=seconds, prior=prior,
+    )  # fmt: skip
+
+
+# --- making it ----------------------------------------------------------------------------------
+
+
+def strategies_of(problem: str, count: int) -> tuple[list[Strategy], KnobTree]:
+    """The named strategies, and others drawn at random from the space."""
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "space.yaml"
+        file.write_text(space_text(problem))
+        plan, _ = session.plan_of(load_space(file))
+    named = [entry.strategy for entry in plan.space.initial]
+    drawn = (
+        strategy_of(plan.space, propose(plan.space.tree, [], derive_seed(0, "table", number)))
+        for number in range(count - len(named))
+    )
+    return [*named, *drawn], plan.space.tree
+
+
+def measure(problem: str, number: int, plain: dict[str, Any]) -> dict[str, Any]:
+    """Train one strategy and score it everywhere; seconds are the core's own."""
+    shot, rungs, _ = PROBLEMS[problem]
+    strategy, family = Strategy.model_validate(plain), open_family("glyphs", None)
+    with tempfile.TemporaryDirectory() as scratch:
+        space = load_space(_written(Path(scratch) / "space.yaml", space_text(problem)))
+        assert space.episode.shot == shot
+        job = TrialJob(
+            trial=f"{problem}-{number}", round=1, replica=0, strategy=plain, family="glyphs",
+            data_dir=None, episode=space.episode, run_seed=0, rungs=RUNGS[:rungs], recorded=0,
+            split="select", tasks=TASKS["select"], train=True, folder=scratch,
+        )  # fmt: skip
+        found, start = list[dict[str, Any]](), process_time()
+        for result in run_trial(job, family):
+            # Training and scoring by the core's clock, divided as the wall clock had them.
+            took, wall = process_time() - start, result.score_seconds or 1e-9
+            trained = result.train_seconds - (found[-1]["wall"] if found else 0.0)
+            found.append(_row(result) | {"took": took, "wall": result.train_seconds})
+            found[-1]["score_share"] = wall / max(1e-9, wall + trained)
+            start = process_time()
+        done = found[-1]["outcome"] == "completed"
+        last = strategy.last_rung(rungs)
+        splits: tuple[Split, ...] = ("confirm", "test")
+        for rung in sorted({min(3, last), last}) if done else ():
+            for split in splits:
+                start = process_time()
+                elsewhere = replace(
+                    job, split=split, tasks=TASKS[split], recorded=rung, train=False
+                )
+                (result,) = run_trial(elsewhere, family)
+                found.append(_row(result) | {"split": split, "took": process_time() - start})
+    return {"number": number, "strategy": plain, "found": found}
+
+
+def _written(file: Path, text: str) -> Path:
+    file.write_text(text)
+    return file
+
+
+def _row(result: RungResult) -> dict[str, Any]:
+    return {
+        "split": "select",
+        "rung": result.rung,
+        "outcome": result.outcome,
+        "reason": result.reason.strip().splitlines()[-1:],
+        "resource": result.resource,
+        "loss": result.train_loss,
+        "groups": result.groups,
+        "scores": result.scores,
+    }
+
+
+def make(problem: str, count: int, out: Path) -> None:
+    """Measure what is missing, strategy by strategy, and write the table."""
+    lines = out / f"table_{problem}.jsonl"
+    strategies, _ = strategies_of(problem, count)
+    known = set()
+    if lines.exists():
+        known = {json.loads(line)["number"] for line in lines.read_text().splitlines()}
+    with ProcessPoolExecutor(2) as pool, lines.open("a") as file:
+        waiting = [
+            pool.submit(measure, problem, number, strategy.model_dump(mode="json"))
+            for number, strategy in enumerate(strategies)
+            if number not in known
+        ]
+        for done in as_completed(waiting):
+            file.write(json.dumps(done.result()) + "\n")
+            file.flush()
+    rows = [json.loads(line) for line in lines.read_text().splitlines()]
+    flat = [
+        {"number": row["number"], "strategy": json.dumps(row["strategy"]), **found}
+        for row in sorted(rows, key=lambda row: row["number"])
+        for found in row["found"]
+    ]
+    frame = pd.DataFrame(flat).drop(columns=["wall"])
+    frame.to_parquet(out / f"table_{problem}.parquet", compression="zstd", compression_level=19)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--strategies", type=int, help="a problem; by default as many as it has")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    for problem, (_, _, count) in PROBLEMS.items():
+        make(problem, options.strategies or count, options.out)
+
+
+if __name__ == "__main__":
+    main()
