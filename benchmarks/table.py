@@ -21,7 +21,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from math import sqrt
+from itertools import count as endless
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -30,7 +30,7 @@ import numpy as np
 import pandas as pd
 
 from metatune import session
-from metatune.evaluation import confirm_groups
+from metatune.evaluation import CHUNK
 from metatune.jobs import JobSource, RungResult, TrialJob
 from metatune.proposer import propose
 from metatune.search import strategy_of
@@ -60,7 +60,7 @@ common:
   backbone: {{kind: conv4, width: 16}}
   outer: {{kind: adam, schedule: constant}}   # so that a training is the beginning of a longer one
 default: protonet
-initial: [protonet, r2d2, fomaml, good_embedding]
+initial: [{initial}]
 strategy:
   choose:
     prototypes:
@@ -99,13 +99,15 @@ def space_text(
     rounds: int = 1,
     trials: int = 1000,
     seconds: float = 1e9,
+    initial: str = "protonet, r2d2",
     prior: str = "",
 ) -> str:
     """The space file of a search on a problem of the table."""
     shot = PROBLEMS[problem][0]
     return SPACE.format(
         shot=shot, rungs=rungs, full=full, look=LOOK, test=TASKS["test"], race=race, rounds=rounds,
-        region=str(rounds > 1).lower(), trials=trials, seconds=seconds, prior=prior,
+        region=str(rounds > 1).lower(), trials=trials, seconds=seconds, initial=initial,
+        prior=prior,
     )  # fmt: skip
 
 
@@ -116,7 +118,8 @@ def strategies_of(problem: str, count: int) -> tuple[list[Strategy], KnobTree]:
     """The named strategies, and others drawn at random from the space."""
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "space.yaml"
-        file.write_text(space_text(problem))
+        # Two of these lie outside the space, so searches on the table do not begin with them.
+        file.write_text(space_text(problem, initial="protonet, r2d2, fomaml, good_embedding"))
         plan, _ = session.plan_of(load_space(file))
     named = [entry.strategy for entry in plan.space.initial]
     drawn = (
@@ -202,6 +205,166 @@ def make(problem: str, count: int, out: Path) -> None:
     ]
     frame = pd.DataFrame(flat).drop(columns=["wall"])
     frame.to_parquet(out / f"table_{problem}.parquet", compression="zstd", compression_level=19)
+
+
+# --- reading it ---------------------------------------------------------------------------------
+
+
+class Table:
+    """The strategies of a problem with what was measured of them.
+
+    Args:
+        problem: its name.
+        folder: where the file lies.
+    """
+
+    def __init__(self, problem: str, folder: Path = RESULTS) -> None:
+        frame = pd.read_parquet(folder / f"table_{problem}.parquet")
+        self.problem = problem
+        _, self._tree = strategies_of(problem, 0)
+        self._rows = {
+            int(number): {(row.split, row.rung): row for row in own.itertuples()}
+            for number, own in frame.groupby("number")
+        }
+        self._params = list[tuple[int, Params]]()
+        self._exact = dict[str, int]()
+        for number, text in frame.groupby("number")["strategy"].first().items():
+            plain = json.loads(text)
+            self._exact[Strategy.model_validate(plain).digest()] = int(number)
+            if (params := self._tree.params_of(plain)) is not None:
+                self._params.append((int(number), params))
+
+    @property
+    def strategies(self) -> int:
+        """How many there are."""
+        return len(self._rows)
+
+    def nearest(self, plain: dict[str, Any]) -> int:
+        """The number of the strategy itself, else of the one that is closest.
+
+        Numbers differ by their distance in units of the knob's range, in its scale; choices that
+        differ count a whole range.
+        """
+        own = self._exact.get(Strategy.model_validate(plain).digest())
+        if own is not None:
+            return own
+        params = self._tree.params_of(plain)
+        assert params is not None, "only what the space can make is looked up"
+        return min(self._params, key=lambda known: self._distance(params, known[1]))[0]
+
+    def _distance(self, a: Params, b: Params) -> float:
+        total = 0.0
+        for knob in self._tree.knobs():
+            if (knob.name in a) != (knob.name in b):
+                total += 1
+            elif knob.name in a:
+                x, y = a[knob.name], b[knob.name]
+                if isinstance(knob, ChoiceKnob):
+                    total += x != y
+                else:
+                    total += ((spread(knob, float(x)) - spread(knob, float(y))) / width(knob)) ** 2
+        return total
+
+    def value(self, plain: dict[str, Any], split: Split = "test") -> float:
+        """The mean score over all tasks of a split at the highest rung; chance where it is lost."""
+        rows = self._rows[self.nearest(plain)]
+        rungs = [rung for where, rung in rows if where == split]
+        return float(rows[split, max(rungs)].scores.mean()) if rungs else 0.1
+
+    def run(self, job: TrialJob) -> Iterator[tuple[float, RungResult]]:
+        """What a trial reports, each with the core seconds that it took since the one before."""
+        rows = self._rows[self.nearest(job.strategy)]
+        strategy = Strategy.model_validate(job.strategy)
+        last = strategy.last_rung(len(job.rungs))
+        trained, before, paid = 0.0, 0, 0.0
+        for rung, resource in enumerate(job.rungs[:last], start=1):
+            own = RUNGS.index(resource) + 1 if strategy.trains else 1
+            for passed in range(before + 1, own + 1):
+                row = rows.get(("select", passed))
+                if row is None or row.outcome in ("diverged", "failed"):
+                    reason = "".join(row.reason) if row is not None else "lost before"
+                    outcome = row.outcome if row is not None else "diverged"
+                    yield (
+                        0.0,
+                        RungResult(rung, outcome, reason, 0, trained, 0.0, None, (), (), (), False),
+                    )
+                    return
+                if job.train:
+                    trained += row.took * (1 - row.score_share)
+            before = own
+            if rung > job.recorded or (not job.train and rung == job.recorded):
+                for result in self._scored(job, rows, own, rung, last, trained):
+                    spent = result.train_seconds + result.score_seconds
+                    yield spent - paid, result
+                    paid = spent
+                paid = trained
+
+    def _scored(
+        self, job: TrialJob, rows: dict[Any, Any], own: int, rung: int, last: int, trained: float
+    ) -> Iterator[RungResult]:
+        row = rows[job.split, own]
+        drawn = self._drawn(job, len(row.scores))
+        share = row.score_share if job.split == "select" else 1.0
+        whole = row.took * share * len(drawn) / len(row.scores)
+        looks = range(CHUNK, len(drawn), CHUNK) if job.looks else ()
+        for seen in (*looks, len(drawn)):
+            tasks = drawn[:seen]
+            ends = seen == len(drawn)
+            yield RungResult(
+                rung=rung,
+                outcome="completed" if ends and rung == last else "running",
+                reason="",
+                resource=int(row.resource),
+                train_seconds=trained,
+                score_seconds=whole * seen / len(drawn),
+                train_loss=None,
+                tasks=tuple(f"task-{task}" for task in tasks),
+                groups=tuple(row.groups[task] for task in tasks),
+                scores=tuple(float(row.scores[task]) for task in tasks),
+                transductive=False,
+                whole=ends,
+            )
+
+    def _drawn(self, job: TrialJob, known: int) -> list[int]:
+        """The tasks that a job is scored on: fresh ones each round, others for each run seed."""
+        if job.split == "test":
+            return list(range(known))
+        random = np.random.default_rng(derive_seed(job.run_seed, "table", job.split))
+        order, start = random.permutation(known), LOOK * (job.round - 1) % known
+        return [int(task) for task in order[start : start + job.tasks]]
+
+
+class TableRunner:
+    """Answers jobs from a table, two at a time, by a clock of its own.
+
+    Args:
+        table: of the problem that is searched.
+    """
+
+    workers = 2
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self.clock = 0.0
+
+    def drain(self, source: JobSource, tick: Callable[[], None] = lambda: None) -> None:
+        """Run every job of a source to its end."""
+        live = list[tuple[float, int, TrialJob, RungResult, Iterator[tuple[float, RungResult]]]]()
+        order = endless()
+
+        def forward(job: TrialJob, rest: Iterator[tuple[float, RungResult]]) -> None:
+            seconds, result = next(rest)
+            heapq.heappush(live, (self.clock + seconds, next(order), job, result, rest))
+
+        while True:
+            while len(live) < self.workers and (job := source.next_job()) is not None:
+                forward(job, self._table.run(job))
+            if not live:
+                return
+            self.clock, _, job, result, rest = heapq.heappop(live)
+            tick()
+            if source.on_result(job, result):
+                forward(job, rest)
 
 
 def main() -> None:

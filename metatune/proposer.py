@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import islice
 from math import inf, prod
@@ -330,7 +331,7 @@ class Ledger:
         newest = reversed(self._study.get_trials(deepcopy=False))
         entered = next(t for t in newest if t.user_attrs.get("trial") == asked.trial)
         # A copy of our own: what the storage hands out must not be changed.
-        self._known[asked.trial] = self._study.trials[entered.number]
+        self._known[asked.trial] = deepcopy(entered)
 
     def _close(self, live: optuna.Trial, trial: Trial, gains: Mapping[int, float]) -> None:
         assert trial.ended is not None
