@@ -36,14 +36,15 @@ from metatune.records.reading import read_rows, read_run
 BUDGETS = (150, 450)  # core seconds
 # The run that a prior is made from: on another problem, for so many core seconds.
 EARLIER: dict[str, Any] = {"rungs": 3, "race": 0.05, "full": RUNGS[2], "seconds": 300}
+ROUNDS: dict[str, Any] = {"rungs": 3, "race": 0.05, "rounds": 2, "full": RUNGS[-2]}
 POLICIES: dict[str, dict[str, Any]] = {
     "best preset on select": {"rungs": 1, "trials": 1},  # what the file names is tried in any case
     "random": {"rungs": 1},
     "+ TPE and mutations": {"rungs": 1},
     "+ halving": {"rungs": 4},
     "+ racing": {"rungs": 4, "race": 0.05},
-    "+ rounds": {"rungs": 3, "race": 0.05, "rounds": 2, "full": RUNGS[-2]},
-    "+ prior": {"rungs": 3, "race": 0.05, "rounds": 2, "full": RUNGS[-2]},
+    "+ rounds": ROUNDS,
+    "+ prior": ROUNDS,
 }
 
 

@@ -20,7 +20,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count as endless
 from pathlib import Path
 from time import process_time
@@ -76,7 +76,11 @@ strategy:
       meta: {{rule: first_order}}
     gradient:
       head: {{kind: linear, start: learned}}
-      inner: {{kind: sgd, scope: all, steps: {{int: [1, 3]}}, lr: {{float: [0.01, 1.0], log: true}}}}
+      inner:
+        kind: sgd
+        scope: all
+        steps: {{int: [1, 3]}}
+        lr: {{float: [0.01, 1.0], log: true}}
       meta: {{rule: {{choice: [first_order, second_order]}}}}
     transfer:
       head: {{kind: linear, start: zero}}
@@ -85,7 +89,7 @@ strategy:
   outer:
     lr: {{float: [3.0e-4, 2.0e-2], log: true}}
     tasks_per_batch: {{choice: [1, 2, 4, 16]}}
-verdict: {{seeds: 1, finalists: 1, presets: [protonet, r2d2]}}
+verdict: {{seeds: 1, finalists: 1}}
 {prior}
 """
 
