@@ -1,6 +1,6 @@
 """What the gradient and the ensemble bring, live: whole searches with and without them.
 
-    python benchmarks/ablation.py               # 10 seeds of 2 minutes an arm; 35 minutes, two cores
+    python benchmarks/ablation.py               # 10 seeds of 2 minutes an arm; 35 minutes
 
 *gradient*: on sinusoids, the child of each round's leader (promoted knobs, probes of the meta-rate
 and the child's own training are charged) against the same core seconds spent on TPE's proposals.
