@@ -112,9 +112,159 @@ def prior() -> str:
     return markdown(["earlier tasks", *variants, "seeds"], rows)
 
 
+def over_seeds(values: pd.Series, digits: int = 3, sign: str = "") -> str:
+    """A mean with its 95 % t interval over seeds."""
+    found = estimate(values.to_list(), [str(i) for i in range(len(values))], "new tasks")
+    return f"{found.mean:{sign}.{digits}f} [{found.low:{sign}.{digits}f}, {found.high:{sign}.{digits}f}]"
+
+
+def replay() -> str:
+    """A row a policy, a pair of columns a budget: the accuracy, and what the last means brought."""
+    found, rows = read_lines("replay.jsonl"), []
+    budgets, above = sorted(found["seconds"].unique()), dict[int, pd.Series]()
+    for policy, own in found.groupby("policy", sort=False):
+        row: list[object] = [policy]
+        for seconds in budgets:
+            here = own[own["seconds"] == seconds].set_index("seed").sort_index()
+            accuracy = 100 * here["accuracy"]
+            row += [over_seeds(accuracy, 1), f"{here['tried'].mean():.0f}"]
+            row.append(over_seeds(accuracy - above[seconds], 1, "+") if seconds in above else "")
+            above[seconds] = accuracy
+        rows.append(row)
+    heads = [f"{s} core s: {what}" for s in budgets for what in ("accuracy", "tried", "over above")]
+    return markdown(["policy", *heads], rows)
+
+
+def time_to(score: float, times: Sequence[float], scores: Sequence[float], sign: int) -> float:
+    """When a curve of mean scores first comes to a score, on lines between points; inf: never."""
+    for place, (at, own) in enumerate(zip(times, scores, strict=True)):
+        if sign * own >= sign * score:
+            if place == 0:
+                return at
+            before, last = scores[place - 1], times[place - 1]
+            return last + (at - last) * (score - before) / (own - before)
+    return float("inf")
+
+
+def ratio_of(theirs: float, ours: float, most: float) -> str:
+    """How many times longer the other takes."""
+    return f"{theirs / ours:.1f}" if theirs < float("inf") else f"over {most / ours:.1f}"
+
+
+def versus_replay() -> str:
+    """A row a budget of metatune; when Ray Tune's mean comes to the same."""
+    found, rows = read_lines("versus_replay.jsonl"), []
+    theirs = found[found["system"] == "ray tune"]
+    curve = theirs.groupby("moment")[["seconds", "accuracy"]].mean()
+    times, scores = curve["seconds"].to_list(), curve["accuracy"].to_list()
+    for _, own in found[found["system"] == "metatune"].groupby("moment"):
+        seconds, accuracy = own["seconds"].mean(), own["accuracy"].mean()
+        other = time_to(accuracy, times, scores, 1)
+        rows.append((
+            f"{seconds:.0f}", over_seeds(100 * own["accuracy"], 1),
+            f"{other:.0f}" if other < float("inf") else f"not in {times[-1]:.0f}",
+            ratio_of(other, seconds, times[-1]), own["seed"].nunique(),
+        ))  # fmt: skip
+    heads = ("metatune: core seconds", "accuracy", "Ray Tune: core seconds to the same", "times",
+             "seeds")  # fmt: skip
+    return markdown(heads, rows) + "\n" + _peer_curve(theirs)
+
+
+def _peer_curve(theirs: pd.DataFrame) -> str:
+    rows = [
+        (f"{own['seconds'].mean():.0f}", over_seeds(100 * own["accuracy"], 1))
+        for _, own in theirs.groupby("moment")
+    ]
+    return markdown(("Ray Tune: core seconds", "accuracy"), rows)
+
+
+def versus_live() -> str:
+    """A row a family and a moment: the confirmed score of both, and the difference by seed."""
+    found, rows = read_lines("versus_live.jsonl"), []
+    for family, of_family in found.groupby("family", sort=False):
+        sign, scale = (-1, 1) if family == "sinusoid" else (1, 100)
+        curves = {
+            (row["system"], row["seed"]): dict(row["curve"]) for _, row in of_family.iterrows()
+        }
+        seeds = sorted(of_family["seed"].unique())
+        means: dict[str, dict[float, float]] = {"metatune": {}, "ray tune": {}}
+        for moment in next(iter(curves.values())):
+            both = {system: [curves[system, seed][moment] for seed in seeds] for system in means}
+            row: list[object] = [family, f"{moment:.0f}"]
+            for system, scores in both.items():
+                whole = None not in scores
+                if whole:
+                    means[system][moment] = sum(scores) / len(scores)
+                row.append(f"{scale * means[system][moment]:.2f}" if whole else "nothing in some")
+            if moment in means["metatune"] and moment in means["ray tune"]:
+                pairs = zip(both["metatune"], both["ray tune"], strict=True)
+                gains = pd.Series([scale * sign * (a - b) for a, b in pairs])
+                row.append(over_seeds(gains, 2, "+"))
+            else:
+                row.append("")
+            ours = means["metatune"].get(moment)
+            if ours is None:
+                row.append("")
+            else:
+                curve = means["ray tune"]
+                other = time_to(ours, list(curve), list(curve.values()), sign)
+                row.append(ratio_of(other, moment, max(curve, default=0)))
+            rows.append(row)
+    heads = ("family", "seconds", "metatune", "Ray Tune", "metatune better by", "times as fast")
+    return markdown(heads, rows)
+
+
+def gradient() -> str:
+    """What a search hands over, with children of the gradient and without."""
+    found = read_lines("ablation.jsonl").query("role == 'winner'")
+    arms = ("children of TPE", "children by gradient")
+    own = {arm: found[found["arm"] == arm].set_index("seed").sort_index() for arm in arms}
+    without = own[arms[0]]["score"]
+    rows = [
+        (
+            arm, over_seeds(frame["score"], 3), f"{frame['trials'].mean():.0f}",
+            f"{frame['children'].mean():.1f}",
+            "" if arm == arms[0] else over_seeds(without - frame["score"], 3, "+"), len(frame),
+        )
+        for arm, frame in own.items()
+    ]  # fmt: skip
+    return markdown(
+        ("arm", "squared error on test", "trials", "children", "better by", "seeds"), rows
+    )
+
+
+def ensemble() -> str:
+    """The greedy ensemble, the winner alone, and the best preset's ensemble, on the same tests."""
+    found, rows = read_lines("ablation.jsonl").query("arm == 'ensemble'"), []
+    whose = found["name"].where(found["origin"] == "ensemble", "")
+    kinds = {
+        "greedy ensemble": whose == "ensemble",
+        "best single finalist": (found["origin"] != "ensemble") & (found["finalist"]),
+        "best preset's ensemble": (whose != "") & (whose != "ensemble"),
+        "best preset, one training": (found["origin"] != "ensemble") & (found["rival"]),
+    }
+    scores = {name: found[mask].groupby("seed")["score"].first() for name, mask in kinds.items()}
+    costs = {
+        name: found[mask].groupby("seed")["adapt_seconds"].first() for name, mask in kinds.items()
+    }
+    first = scores["greedy ensemble"]
+    for name, own in scores.items():
+        over = (first - own.reindex(first.index)).dropna()
+        rows.append((
+            name, over_seeds(100 * own, 1), f"{1000 * costs[name].mean():.1f}",
+            "" if name == "greedy ensemble" else over_seeds(100 * over, 1, "+"), len(own),
+        ))  # fmt: skip
+    heads = ("strategy", "accuracy on test", "ms a task", "the ensemble better by", "seeds")
+    return markdown(heads, rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
-    f.__name__: f for f in (sinusoid, omniglot, omniglot_long, chembl, prior)
-}
+    f.__name__: f
+    for f in (
+        sinusoid, omniglot, omniglot_long, chembl, prior, replay, versus_replay, versus_live,
+        gradient, ensemble,
+    )
+}  # fmt: skip
 
 
 def main() -> None:
