@@ -345,7 +345,8 @@ def replayed_ray_tune(table: Any, seed: int) -> Iterator[dict[str, Any]]:
             if complete:
                 strategy, confirming = _confirmed(complete, table)
                 yield {
-                    "system": "ray tune", "seed": seed, "moment": moment, "seconds": moment + confirming,
+                    "system": "ray tune", "seed": seed, "moment": moment,
+                    "seconds": moment + confirming,
                     "accuracy": table.value(strategy), "tried": tried,
                 }  # fmt: skip
         score = sum(result.scores) / len(result.scores) if result.scores else 0.0

@@ -115,7 +115,8 @@ def prior() -> str:
 def over_seeds(values: pd.Series, digits: int = 3, sign: str = "") -> str:
     """A mean with its 95 % t interval over seeds."""
     found = estimate(values.to_list(), [str(i) for i in range(len(values))], "new tasks")
-    return f"{found.mean:{sign}.{digits}f} [{found.low:{sign}.{digits}f}, {found.high:{sign}.{digits}f}]"
+    mean, low, high = (f"{x:{sign}.{digits}f}" for x in (found.mean, found.low, found.high))
+    return f"{mean} [{low}, {high}]"
 
 
 def replay() -> str:
