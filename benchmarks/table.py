@@ -47,7 +47,7 @@ RESULTS = Path("benchmarks/results")
 RUNGS = (2_000, 6_000, 18_000, 54_000)  # examples; a round of the loop has three of them
 TASKS: dict[Split, int] = {"select": 80, "confirm": 80, "test": 160}
 LOOK = 40  # tasks of `select` and of `confirm` that one round of a replayed search sees
-PROBLEMS = {"glyphs": (1, len(RUNGS), 360), "glyphs_5_shot": (5, 3, 100)}  # shot, rungs, strategies
+PROBLEMS = {"glyphs": (1, len(RUNGS), 320), "glyphs_5_shot": (5, 3, 80)}  # shot, rungs, strategies
 
 SPACE = """\
 family: {{name: glyphs, way: 10, shot: {shot}, query: 3}}

@@ -46,7 +46,7 @@ from metatune.records.reading import read_rows
 from metatune.records.rows import Ended, Scored
 from metatune.search import strategy_of
 from metatune.space import load_space, load_yaml
-from metatune.space.knobs import ChoiceKnob, FloatKnob
+from metatune.space.knobs import ChoiceKnob, FloatKnob, KnobTree
 from metatune.tasks.base import Split
 from metatune.trial import run_trial
 
@@ -129,14 +129,13 @@ def _job(plan: Plan, strategy: dict[str, Any], folder: Path, recorded: int) -> T
 # --- Ray Tune -----------------------------------------------------------------------------------
 
 
-def peer(plan: Plan, rungs: Sequence[int], seed: int) -> tuple[Any, Any]:
-    """OptunaSearch and ASHA over the same knobs, beginning with the presets that lie among them."""
-    from ray.tune.schedulers import ASHAScheduler
-    from ray.tune.search.optuna import OptunaSearch
+@dataclass(frozen=True)
+class Knobs:
+    """The space as OptunaSearch wants conditional ones: a function of a trial that suggests."""
 
-    tree, mode = plan.space.tree, "max" if plan.info.metric.sign > 0 else "min"
+    tree: KnobTree
 
-    def define(trial: Any) -> None:
+    def __call__(self, trial: Any) -> None:
         def suggest(knob: Any) -> Any:
             if isinstance(knob, ChoiceKnob):
                 return trial.suggest_categorical(knob.name, knob.choices)
@@ -144,12 +143,19 @@ def peer(plan: Plan, rungs: Sequence[int], seed: int) -> tuple[Any, Any]:
                 return trial.suggest_float(knob.name, knob.low, knob.high, log=knob.log)
             return trial.suggest_int(knob.name, knob.low, knob.high, log=knob.log)
 
-        tree.walk(suggest)
+        self.tree.walk(suggest)
 
+
+def peer(plan: Plan, rungs: Sequence[int], seed: int) -> tuple[Any, Any]:
+    """OptunaSearch and ASHA over the same knobs, beginning with the presets that lie among them."""
+    from ray.tune.schedulers import ASHAScheduler
+    from ray.tune.search.optuna import OptunaSearch
+
+    tree, mode = plan.space.tree, "max" if plan.info.metric.sign > 0 else "min"
     plain = [entry.strategy.model_dump(mode="json") for entry in plan.space.initial]
     points = [params for one in plain if (params := tree.params_of(one)) is not None]
     search = OptunaSearch(
-        space=define, metric="score", mode=mode, points_to_evaluate=points, seed=seed
+        space=Knobs(tree), metric="score", mode=mode, points_to_evaluate=points, seed=seed
     )
     asha = ASHAScheduler(
         time_attr="resource", metric="score", mode=mode, max_t=rungs[-1],
@@ -208,7 +214,10 @@ def ray_tune(family: str, seed: int, workers: int, scratch: Path) -> list[Done]:
             search_alg=search, scheduler=asha, num_samples=-1, reuse_actors=True,
             max_concurrent_trials=workers, time_budget_s=60 * MINUTES,
         ),
-        run_config=tune.RunConfig(storage_path=str(scratch / "tune"), verbose=0),
+        run_config=tune.RunConfig(
+            storage_path=str(scratch / "tune"), verbose=0,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
     ).fit()  # fmt: skip
     ray.shutdown()
     found = []
