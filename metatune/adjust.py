@@ -8,7 +8,7 @@ as plain knobs, trained cold like any other: only its own score counts.
 
 from __future__ import annotations
 
-from metatune.confirm import confirmed, leaders
+from metatune.confirm import confirmed, front, leaders
 from metatune.driver import Driver
 from metatune.gradient import outer_knobs, probes, promote, step, write_back
 from metatune.history import History, Trial, differences
@@ -16,6 +16,7 @@ from metatune.jobs import RungResult, TrialJob
 from metatune.records.rows import Ended, Origin
 from metatune.search import ask, evidence_after, scored, spent
 from metatune.space import Incumbent, Method, Region, Tried
+from metatune.space.knobs import Params
 from metatune.space.region import adjust as move
 from metatune.strategy import Strategy
 
@@ -172,17 +173,23 @@ def region_after(
 ) -> tuple[Region, tuple[str, ...]]:
     """The region moved by a round, and the moves in words.
 
-    It follows the leaders inside the space that ``confirm`` found no worse than the default. What
-    earlier rounds tried counts as tried; choices are weighed by this round's tasks alone.
+    It follows the leaders inside the space that ``confirm`` found no worse than the default, and
+    with several objectives those on its front, whose choices keep their weights. What earlier
+    rounds tried counts as tried; choices are weighed by this round's tasks alone.
     """
     history, default = driver.history, driver.history.default_of(method.round + 1)
     # Without scores of the default on ``confirm`` nobody is ranked, and nobody is followed.
     no_worse = ranking[: ranking.index(default) + 1] if default in ranking else []
-    followed = [trial.asked.params for trial in no_worse if trial.asked.params is not None]
     before = [Tried(seen.params, False, (), ()) for seen in method.evidence]
     now = [_tried(history, trial) for trial in history.of_round(method.round + 1)]
     known = [*before, *(t for t in now if t is not None)]
-    return move(driver.plan.space.tree, method.region, known, followed)
+    unbeaten = _params(front(driver, method.round + 1, "confirm"))
+    return move(driver.plan.space.tree, method.region, known, _params(no_worse), unbeaten)
+
+
+def _params(trials: list[Trial]) -> list[Params]:
+    """Of those inside the space."""
+    return [trial.asked.params for trial in trials if trial.asked.params is not None]
 
 
 def _tried(history: History, trial: Trial) -> Tried | None:

@@ -12,12 +12,14 @@ from __future__ import annotations
 from typing import Literal
 
 from metatune.driver import Driver
-from metatune.history import Trial, differences, mean_gain
+from metatune.history import Trial, differences, mean_gain, merits
 from metatune.jobs import RungResult, TrialJob
-from metatune.records.rows import Ended, Looked
+from metatune.objectives import dominators, spread_over_fronts
+from metatune.records.rows import FINDING_OUT, Ended, Looked
 from metatune.search import scored
 from metatune.space import Method
 from metatune.statistics import claim_for, estimate
+from metatune.tasks.base import Split
 
 LEADERS = 6  # by ``select``; more would make the look less telling
 
@@ -69,20 +71,73 @@ class Queue:
 
 
 def leaders(driver: Driver, method: Method) -> list[Trial]:
-    """The completed trials that lead on ``select``, best first; the default, and who led before."""
+    """The completed trials that lead on ``select``, best first; the default, and who led before.
+
+    Where there are costs, the front comes first, and where it is longer, those that lie evenly
+    over it.
+    """
     history, round_ = driver.history, method.round + 1
-    completed = [
-        t
-        for t in history.of_round(round_)
-        if t.ended and t.ended.state == "completed" and t.asked.origin not in ("promoted", "probe")
-    ]
     ranked: dict[str, Trial] = {}  # one a strategy
-    for trial in sorted(completed, key=lambda t: -_gain_on_select(driver, t)):
+    for trial in sorted(_completed(driver, round_), key=lambda t: -_gain_on_select(driver, t)):
         ranked.setdefault(trial.asked.digest, trial)
-    chosen = list(ranked.values())[:LEADERS]
+    chosen = _first(driver, list(ranked.values()), "select", LEADERS)
     led = ranked.get(method.incumbents[0].strategy.digest()) if method.incumbents else None
     in_any_case = [t for t in (history.default_of(round_), led) if t is not None]
     return chosen + [t for t in in_any_case if t not in chosen]
+
+
+def _completed(driver: Driver, round_: int) -> list[Trial]:
+    """Those of a round that may lead: the completed ones, less those that only find out."""
+    return [
+        t
+        for t in driver.history.of_round(round_)
+        if t.ended and t.ended.state == "completed" and t.asked.origin not in FINDING_OUT
+    ]
+
+
+def _first(driver: Driver, ranked: list[Trial], split: Split, count: int) -> list[Trial]:
+    """So many of trials that are ranked by score: the first, with costs over their fronts."""
+    if not driver.plan.space.space.costs:
+        return ranked[:count]
+    known = [_merits(driver, trial, split) for trial in ranked]
+    return [ranked[i] for i in spread_over_fronts(known, count)]
+
+
+def _merits(driver: Driver, trial: Trial, split: Split) -> tuple[float, ...]:
+    """How a trial compares with its round's default in every objective, where that was scored."""
+    history = driver.history
+    default = history.default_of(trial.asked.round)
+    assert default is not None
+    own, reference = trial.on(split), default.on(split)
+    assert own is not None
+    assert reference is not None
+    return merits(own, reference, history.sign, driver.plan.space.space.costs)
+
+
+def front(driver: Driver, round_: int, split: Split = "select") -> list[Trial]:
+    """The trials that no other matches in every objective and exceeds in one, best by score first.
+
+    Args:
+        driver: the run.
+        round_: whose trials.
+        split: ``select``: of the completed ones; ``confirm``: of the leaders.
+
+    Returns:
+        Nobody where the score is the only objective: the first of a ranking says it all then.
+    """
+    if not driver.plan.space.space.costs:
+        return []
+    trials = _completed(driver, round_) if split == "select" else confirmed(driver, round_)
+    known = [_merits(driver, trial, split) for trial in trials]
+    unbeaten = [i for i, by in enumerate(dominators(known)) if by == 0]
+    return [trials[i] for i in sorted(unbeaten, key=lambda i: -known[i][0])]
+
+
+def finalists(driver: Driver, round_: int) -> list[Trial]:
+    """The leaders that take part in the verdict: the best on ``confirm``, with costs as leaders
+    are chosen; the best by score comes first."""
+    count = driver.plan.space.space.verdict.finalists
+    return _first(driver, confirmed(driver, round_), "confirm", count)
 
 
 def _gain_on_select(driver: Driver, trial: Trial) -> float:

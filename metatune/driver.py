@@ -135,7 +135,8 @@ class Driver:
             self.history.add(row)
         self._compactor.request(len(stamped))
         for trial in self._touched(stamped):
-            self._ledger.sync(trial, self.history.gains(trial))
+            costs = self.history.costs(trial, self.plan.space.space.costs)
+            self._ledger.sync(trial, self.history.gains(trial), costs)
         for row in stamped:
             self._watch(row, self.history)
 

@@ -6,9 +6,10 @@ A resumed run folds the same rows in the same order and so stands where the kill
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from metatune.objectives import log_ratio
 from metatune.records.rows import Asked, Concluded, Ended, Looked, Row, Scored, Turned
 from metatune.statistics import claim_for, unit_means
 from metatune.tasks.base import Split
@@ -75,6 +76,12 @@ def mean_gain(a: Scored, b: Scored, sign: int) -> float:
     gains = differences(a, b, sign)
     groups = a.groups[: len(gains)]
     return float(unit_means(gains, groups, claim_for(groups)).mean())
+
+
+def merits(a: Scored, b: Scored, sign: int, costs: Sequence[str]) -> tuple[float, ...]:
+    """How ``a`` compares with ``b`` in every objective (positive: better): ``mean_gain`` in score,
+    then for each cost by how much its logarithm is lower."""
+    return (mean_gain(a, b, sign), *(-log_ratio(name, a, b) for name in costs))
 
 
 class History:
@@ -164,3 +171,20 @@ class History:
         """``gain`` at every rung where it is known."""
         known = {rung: self.gain(trial, rung) for rung in trial.rungs}
         return {rung: gain for rung, gain in known.items() if gain is not None}
+
+    def costs(self, trial: Trial, names: Sequence[str]) -> dict[str, dict[int, float]]:
+        """The log ratio of each cost to that of what ``gain`` compares with, by rung where known.
+
+        Args:
+            trial: whose.
+            names: of the costs; those of a run are its ``Space.costs``.
+        """
+        references = {rung: self.reference(trial, rung) for rung in trial.rungs}
+        return {
+            name: {
+                rung: log_ratio(name, trial.at(rung), reference)
+                for rung, reference in references.items()
+                if reference is not None
+            }
+            for name in names
+        }

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from metatune.adjust import Gradient, adjust
-from metatune.confirm import borne_out, confirmation, confirmed
+from metatune.confirm import borne_out, confirmation, confirmed, front
 from metatune.driver import Driver
 from metatune.jobs import Runner
 from metatune.records.rows import Concluded, Turned
@@ -70,6 +70,7 @@ def turn(method: Method, loop: Loop) -> Method:
             seconds=driver.elapsed() - start,
             borne_out=borne_out(driver, method),
             method=adjusted.model_dump(mode="json"),
+            front=[trial.id for trial in front(driver, round_)],
         )
     )
     driver.write_method(adjusted)

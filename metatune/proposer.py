@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from math import inf, prod
 from pathlib import Path
@@ -32,9 +32,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from metatune.errors import RunError
 from metatune.history import History, Trial
+from metatune.objectives import dominators
 from metatune.seeds import derive_seed
 from metatune.space.knobs import ChoiceKnob, FloatKnob, IntKnob, Knob, KnobTree, Params, Value
 from metatune.space.mutation import Weights, draw_choice, mutate
+
+Direction = Literal["maximize", "minimize"]
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -53,11 +56,14 @@ class Observation:
         params: its knobs' values.
         state: ``lost`` for diverged and failed trials, which rank behind all others.
         values: mean paired difference to the default at each rung; higher is better.
+        costs: of each cost among the objectives, its log ratio to the default's at each rung;
+            lower is better.
     """
 
     params: Params
     state: Literal["running", "completed", "stopped", "lost"]
     values: Mapping[int, float]
+    costs: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
 
 
 def propose(
@@ -67,6 +73,7 @@ def propose(
     *,
     weights: Weights = MappingProxyType({}),
     bases: Sequence[Params] = (),
+    costs: Sequence[str] = (),
 ) -> Params:
     """Values for the knobs of one new strategy.
 
@@ -87,28 +94,36 @@ def propose(
     by what they said and holds the leaders, so the best stay. A region that holds fewer than
     ``STARTUP`` is searched at random first.
 
+    *Costs*: TPE then has a direction for each of them beside the gain's, and makes for the whole
+    front. Observations that do not know them are left out, too.
+
     Args:
         tree: the current region.
         observations: in the order in which they were asked.
         seed: of this proposal; nothing else is random.
         weights: of choices, by the knob's name in the tree's order; left out: TPE decides alone.
         bases: the best known strategies, to be mutated; without any, nothing is.
+        costs: names of the objectives behind the gain.
     """
     local = Random(derive_seed(seed, "mutation"))
     if bases and local.random() < MUTATIONS:
         return mutate(tree, local.choice(bases), local, weights)
     if weights:
-        return _weighted(tree, observations, seed, weights)
-    return next(_asks(tree, observations, seed))
+        return _weighted(tree, observations, seed, weights, costs)
+    return next(_asks(tree, observations, seed, costs))
 
 
 def _weighted(
-    tree: KnobTree, observations: Sequence[Observation], seed: int, weights: Weights
+    tree: KnobTree,
+    observations: Sequence[Observation],
+    seed: int,
+    weights: Weights,
+    costs: Sequence[str],
 ) -> Params:
     """What TPE asks for and the weights accept, else TPE's numbers for choices drawn from them."""
     draw = Random(derive_seed(seed, "choices"))
     if draw.random() >= FLOOR_SHARE:
-        for params in islice(_asks(tree, observations, seed), TRIES):
+        for params in islice(_asks(tree, observations, seed, costs), TRIES):
             if draw.random() < _acceptance(tree, params, weights):
                 return params
     fixed = {
@@ -119,13 +134,14 @@ def _weighted(
     alike = [
         o for o in observations if all(o.params.get(name, v) == v for name, v in fixed.items())
     ]
-    return next(_asks(tree, alike, seed, fixed))
+    return next(_asks(tree, alike, seed, costs, fixed))
 
 
 def _asks(
     tree: KnobTree,
     observations: Sequence[Observation],
     seed: int,
+    costs: Sequence[str],
     fixed: Mapping[str, Value] = MappingProxyType({}),
 ) -> Iterator[Params]:
     """What TPE asks for, one after another, each as if those before had not been.
@@ -134,6 +150,7 @@ def _asks(
         tree: the current region.
         observations: all of them with the fixed values, where they have these knobs.
         seed: of the sampler.
+        costs: names of the objectives behind the gain.
         fixed: values of knobs that are not TPE's to choose.
     """
     regions = {knob.name: _region(knob) for knob in tree.knobs()}
@@ -146,9 +163,14 @@ def _asks(
             n_startup_trials=STARTUP,
             seed=seed % 2**32,
         )
-    study = optuna.create_study(direction="maximize", sampler=sampler)
-    inside = [o for o in observations if _within(o.params, regions)]
-    study.add_trials([_observed(o, regions, fixed) for o in choose_observations(inside)])
+    study = optuna.create_study(directions=_directions(costs), sampler=sampler)
+    inside = [o for o in observations if _within(o.params, regions) and _knows(o, costs)]
+    heard = choose_observations(inside, costs=costs)
+    if costs:
+        told = _observed_in_all(heard, regions, fixed, costs)
+    else:
+        told = [_observed(o, regions, fixed) for o in heard]
+    study.add_trials(told)
     while True:
         trial = study.ask()
         yield _ask(tree, trial, fixed)
@@ -174,7 +196,9 @@ def _acceptance(tree: KnobTree, params: Params, weights: Weights) -> float:
 
 
 def choose_observations(
-    observations: Sequence[Observation], limit: int = MAX_OBSERVATIONS
+    observations: Sequence[Observation],
+    limit: int = MAX_OBSERVATIONS,
+    costs: Sequence[str] = (),
 ) -> list[Observation]:
     """At most ``limit`` observations: all under way, the best, and the newest of the others."""
     if len(observations) <= limit:
@@ -182,19 +206,59 @@ def choose_observations(
     running = {i for i, o in enumerate(observations) if o.state == "running"}
     finished = [i for i in range(len(observations)) if i not in running]
     room = max(0, limit - len(running))
-    ranked = sorted(finished, key=lambda i: _rank(observations[i]), reverse=True)
-    best = set(ranked[: room // 2])
+    ranked = _best_first([observations[i] for i in finished], costs)
+    best = {finished[place] for place in ranked[: room // 2]}
     newest = [i for i in reversed(finished) if i not in best][: room - len(best)]
     return [observations[i] for i in sorted(running | best | set(newest))]
 
 
+def _best_first(observations: Sequence[Observation], costs: Sequence[str]) -> list[int]:
+    """Positions: completed ones first, then by the highest rung reached, then by the value there.
+
+    With costs, who is dominated by fewer of those that came as far comes before the value.
+    """
+    ranks = [_rank(o) for o in observations]
+    beaten = [0] * len(ranks)
+    for level in {level for level, _ in ranks if level and costs}:
+        peers = [i for i, rank in enumerate(ranks) if rank[0] == level]
+        merits = [(ranks[i][1], *(-cost for cost in _costs(observations[i], costs))) for i in peers]
+        for i, by in zip(peers, dominators(merits), strict=True):
+            beaten[i] = by
+
+    def key(i: int) -> tuple[float, int, float]:
+        return (ranks[i][0], -beaten[i], ranks[i][1])
+
+    return sorted(range(len(ranks)), key=key, reverse=True)
+
+
 def _rank(observation: Observation) -> tuple[float, float]:
-    """Completed ones first, then by the highest rung reached, then by the value there."""
-    if observation.state == "lost" or not observation.values:
+    """How far it came (0: nowhere, or it is on its way), and the value there."""
+    if observation.state in ("running", "lost") or not observation.values:
         return (0, 0.0)
     rung = max(observation.values)
     value = observation.values[rung]
     return (inf if observation.state == "completed" else rung, value)
+
+
+def _costs(observation: Observation, names: Sequence[str]) -> list[float]:
+    """What it cost at the highest rung where its value is known."""
+    rung = max(observation.values)
+    return [observation.costs[name][rung] for name in names]
+
+
+def _knows(observation: Observation, names: Sequence[str]) -> bool:
+    """False where there is a value, but costs that belong to it are not known."""
+    if observation.state in ("running", "lost") or not observation.values:
+        return True
+    rung = max(observation.values)
+    return all(rung in observation.costs.get(name, {}) for name in names)
+
+
+def _directions(costs: Sequence[str]) -> list[Direction]:
+    """Of the gain and of each cost."""
+    directions: list[Direction] = ["maximize"]
+    directions += ["minimize" for _ in costs]
+    return directions
 
 
 def _region(knob: Knob) -> BaseDistribution:
@@ -245,12 +309,8 @@ def _observed(
     regions: Mapping[str, BaseDistribution],
     fixed: Mapping[str, Value],
 ) -> FrozenTrial:
-    """The observation as a trial of the study in memory, which knows of no fixed knobs."""
-    params = {name: value for name, value in observation.params.items() if name not in fixed}
-    common: dict[str, Any] = {
-        "params": params,
-        "distributions": {name: regions[name] for name in params},
-    }
+    """The observation as a trial of a study of the gain alone."""
+    common = _params(observation, regions, fixed)
     values = dict(observation.values)
     if observation.state == "running":
         return optuna.trial.create_trial(state=TrialState.RUNNING, **common)
@@ -261,6 +321,45 @@ def _observed(
     complete = observation.state == "completed"
     state = TrialState.COMPLETE if complete else TrialState.PRUNED
     return optuna.trial.create_trial(state=state, value=final, intermediate_values=values, **common)
+
+
+def _observed_in_all(
+    observations: Sequence[Observation],
+    regions: Mapping[str, BaseDistribution],
+    fixed: Mapping[str, Value],
+    costs: Sequence[str],
+) -> list[FrozenTrial]:
+    """The observations as trials of a study of several objectives.
+
+    Such a study knows no intermediate values by which to tell stopped trials apart. But TPE ranks
+    trials that violate a constraint behind all others, by how much they do: so a trial that did
+    not complete has its place among all for a violation.
+    """
+    told: dict[int, FrozenTrial] = {}
+    for place, position in enumerate(_best_first(observations, costs), start=1):
+        observation = observations[position]
+        common = _params(observation, regions, fixed)
+        if observation.state == "running":
+            trial = optuna.trial.create_trial(state=TrialState.RUNNING, **common)
+        elif observation.state == "completed" and observation.values:
+            values = [observation.values[max(observation.values)], *_costs(observation, costs)]
+            trial = optuna.trial.create_trial(values=values, **common)
+        else:
+            trial = optuna.trial.create_trial(
+                state=TrialState.PRUNED, constraints={"place": float(place)}, **common
+            )
+        told[position] = trial
+    return [told[position] for position in range(len(observations))]
+
+
+def _params(
+    observation: Observation,
+    regions: Mapping[str, BaseDistribution],
+    fixed: Mapping[str, Value],
+) -> dict[str, Any]:
+    """Its params as a trial of the study in memory has them, which knows of no fixed knobs."""
+    params = {name: value for name, value in observation.params.items() if name not in fixed}
+    return {"params": params, "distributions": {name: regions[name] for name in params}}
 
 
 # --- the ledger ---------------------------------------------------------------------------------
@@ -276,8 +375,9 @@ _STATES = {
 class Ledger:
     """The stored study of a run. Trials carry our id and state as user attributes."""
 
-    def __init__(self, study: optuna.Study, tree: KnobTree) -> None:
+    def __init__(self, study: optuna.Study, tree: KnobTree, costs: Sequence[str] = ()) -> None:
         self._study = study
+        self._costs = costs
         self._limits = {knob.name: _limits(knob) for knob in tree.knobs()}
         self._known = {
             trial.user_attrs["trial"]: trial
@@ -290,13 +390,19 @@ class Ledger:
         """How many of metatune's trials it holds."""
         return len(self._known)
 
-    def sync(self, trial: Trial, gains: Mapping[int, float]) -> None:
+    def sync(
+        self,
+        trial: Trial,
+        gains: Mapping[int, float],
+        costs: Mapping[str, Mapping[int, float]] = MappingProxyType({}),
+    ) -> None:
         """Bring one trial of the ledger up to what the records say.
 
         Args:
             trial: what is recorded.
             gains: its value at each rung. A trial that has ended, but whose gain is not known
                 yet for want of the default's score, stays RUNNING until it is.
+            costs: of each cost among the objectives, the log ratio to the default's at each rung.
         """
         if trial.id not in self._known:
             self._enter(trial)
@@ -305,12 +411,13 @@ class Ledger:
             return
         live = optuna.Trial(self._study, frozen._trial_id)
         for rung, gain in gains.items():
-            if rung not in frozen.intermediate_values:
-                live.report(gain, rung)
+            if rung not in frozen.intermediate_values and not self._costs:
+                live.report(gain, rung)  # which Optuna refuses where there are several objectives
                 frozen.intermediate_values[rung] = gain
         if trial.ended is None or not set(trial.rungs) <= set(gains):
             return
-        self._close(live, trial, gains)
+        values = [gains, *(costs[name] for name in self._costs)]
+        self._close(live, trial, [by_rung[max(gains)] for by_rung in values] if gains else [])
 
     def _enter(self, trial: Trial) -> None:
         asked = trial.asked
@@ -333,17 +440,22 @@ class Ledger:
         # A copy of our own: what the storage hands out must not be changed.
         self._known[asked.trial] = deepcopy(entered)
 
-    def _close(self, live: optuna.Trial, trial: Trial, gains: Mapping[int, float]) -> None:
+    def _close(self, live: optuna.Trial, trial: Trial, values: Sequence[float]) -> None:
         assert trial.ended is not None
         live.set_user_attr("state", trial.ended.state)
         live.set_user_attr("reason", trial.ended.reason[-2000:])
         state = _STATES[trial.ended.state]
-        value = gains[max(gains)] if state == TrialState.COMPLETE else None
-        self._known[trial.id] = self._study.tell(live.number, value, state=state)
+        told = values if state == TrialState.COMPLETE else None
+        self._known[trial.id] = self._study.tell(live.number, told, state=state)
 
 
 def open_ledger(
-    journal: Path, storage: str | None, name: str, history: History, tree: KnobTree
+    journal: Path,
+    storage: str | None,
+    name: str,
+    history: History,
+    tree: KnobTree,
+    costs: Sequence[str] = (),
 ) -> Ledger:
     """Open the stored study of a run and bring it up to the records.
 
@@ -356,26 +468,27 @@ def open_ledger(
         name: the study's name.
         history: what is recorded.
         tree: the space.
+        costs: names of the objectives behind the gain; the study has a direction for each.
 
     Raises:
-        RunError: the storage cannot be opened.
+        RunError: the storage cannot be opened, or its study has other objectives.
     """
     try:
-        ledger = Ledger(_load(journal, storage, name), tree)
+        ledger = Ledger(_load(journal, storage, name, costs), tree, costs)
     except (KeyError, ValueError, AssertionError, AttributeError, TypeError) as damage:
         if storage is not None:
             raise RunError(f"the storage's study {name} cannot be read: {damage}") from None
         # The records know everything that the journal did.
         journal.replace(journal.with_suffix(".damaged"))
-        ledger = Ledger(_load(journal, storage, name), tree)
+        ledger = Ledger(_load(journal, storage, name, costs), tree, costs)
     if storage is not None and ledger.trials and not history.trials:
         raise RunError(f"the storage has trials of another run {name}: name another folder (--out)")
     for trial in history.trials.values():
-        ledger.sync(trial, history.gains(trial))
+        ledger.sync(trial, history.gains(trial), history.costs(trial, costs))
     return ledger
 
 
-def _load(journal: Path, storage: str | None, name: str) -> optuna.Study:
+def _load(journal: Path, storage: str | None, name: str, costs: Sequence[str]) -> optuna.Study:
     where: Any = storage
     if storage is None:
         repair_journal(journal)
@@ -383,16 +496,27 @@ def _load(journal: Path, storage: str | None, name: str) -> optuna.Study:
     # A URL's driver raises what it likes; of a journal, other errors than these mean damage.
     refused: type[Exception] = OSError if storage is None else Exception
     try:
-        return optuna.create_study(
+        study = optuna.create_study(
             storage=where,
             study_name=name,
-            direction="maximize",
+            directions=_directions(costs),
             sampler=optuna.samplers.RandomSampler(seed=0),
             load_if_exists=True,
         )
     except refused as error:
         what = str(error).partition("\n")[0] or type(error).__name__
         raise RunError(f"the storage of the study cannot be opened: {what}") from None
+    found = [direction.name.lower() for direction in study.directions]
+    if found != _directions(costs):
+        raise RunError(
+            f"the storage's study {name} has the directions {', '.join(found)}, but the objectives "
+            f"of this run need {', '.join(_directions(costs))}: name another folder (--out)"
+        )
+    if costs and study.metric_names is None:
+        with catch_warnings():
+            simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(["gain", *costs])
+    return study
 
 
 def repair_journal(journal: Path) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 
 from metatune.driver import Driver, Plan
 from metatune.errors import RunError
-from metatune.history import Trial
+from metatune.history import Trial, merits
 from metatune.jobs import RungResult, TrialJob
+from metatune.objectives import Measured, cost, spread_over_fronts
 from metatune.prior import discounted
 from metatune.proposer import Observation, propose
 from metatune.records.rows import Asked, Ended, Origin, Scored, State
@@ -40,6 +41,7 @@ class Search:
         self._driver = driver
         self._method = method
         self._round = method.round + 1
+        self._costs = driver.plan.space.space.costs
         self._named = known_strategies(driver.plan.space, method)
         self._first = (*self._named, *portfolio_of(driver.plan, method))
         # What the gradient takes is set aside.
@@ -97,7 +99,7 @@ class Search:
         known = {t.asked.digest for t in self._trials()}
         before = [s.params for s in seen]
         observations = [
-            *(Observation(s.params, s.state, dict(s.gains)) for s in seen),
+            *(_observation(s) for s in seen),
             *(self._observe(t) for t in self._trials() if t.asked.params is not None),
         ]
         if number % 2 == 0:
@@ -106,7 +108,12 @@ class Search:
         for attempt in range(TRIES):
             seed = derive_seed(plan.seed, "propose", self._round, number, attempt)
             params = propose(
-                tree, observations, seed, weights=region.weights, bases=self._best_known()
+                tree,
+                observations,
+                seed,
+                weights=region.weights,
+                bases=self._best_known(),
+                costs=self._costs,
             )
             strategy = strategy_of(plan.space, params)
             if strategy.digest() not in known and params not in before:
@@ -122,11 +129,22 @@ class Search:
             gains = {t.id: history.gains(t) for t in self._trials() if t.asked.params is not None}
             done = [t for t in self._trials() if gains.get(t.id) and t.ended is not None]
             done.sort(key=lambda t: -gains[t.id][max(gains[t.id])])
+            if self._costs:
+                known = [self._merits(t, max(gains[t.id])) for t in done]
+                done = [done[i] for i in spread_over_fronts(known, BASES)]
             found = [t.asked.params for t in done if t.asked.params is not None]
         return found[:BASES]
 
+    def _merits(self, trial: Trial, rung: int) -> tuple[float, ...]:
+        reference = self._driver.history.reference(trial, rung)
+        assert reference is not None, "its gain there is known"
+        return merits(trial.at(rung), reference, self._driver.history.sign, self._costs)
+
     def _earlier(self, own: list[Observation]) -> list[Observation]:
-        """What the proposer hears of earlier runs; first, for TPE heeds what is old the least."""
+        """What the proposer hears of earlier runs; first, for TPE heeds what is old the least.
+
+        A prior knows scores alone: a proposer that has costs to weigh makes nothing of it.
+        """
         measured = [(o.params, o.values[max(o.values)]) for o in own if o.values]
         last = self._driver.plan.space.space.resource.rungs
         lessons = discounted(self._driver.plan.prior.lessons, measured)
@@ -135,11 +153,12 @@ class Search:
     def _observe(self, trial: Trial) -> Observation:
         assert trial.asked.params is not None
         gains = self._driver.history.gains(trial)
+        costs = self._driver.history.costs(trial, self._costs)
         if trial.ended is None:
-            return Observation(trial.asked.params, "running", gains)
+            return Observation(trial.asked.params, "running", gains, costs)
         match trial.ended.state:
             case "completed" | "stopped" as state:
-                return Observation(trial.asked.params, state, gains)
+                return Observation(trial.asked.params, state, gains, costs)
             case _:
                 return Observation(trial.asked.params, "lost", {})
 
@@ -162,14 +181,18 @@ class Search:
         self._end(self._driver.history.trials[job.trial], "failed", reason)
 
     def _races_on(self, trial: Trial, job: TrialJob, result: RungResult) -> bool:
-        """Look at a rung's first tasks; a trial that is behind for sure is stopped at once."""
+        """Look at a rung's first tasks; a trial that is behind for sure is stopped at once.
+
+        It races whoever scores best of those that cost no more than it does.
+        """
         plan, sign = self._driver.plan, self._driver.history.sign
         if trial.asked.name in plan.space.protected:
             return True
-        whole = [t for t in self._trials() if self._scored_whole(t, result.rung)]
-        if not whole:
+        whole = [t.at(result.rung) for t in self._trials() if self._scored_whole(t, result.rung)]
+        no_dearer = [row for row in whole if self._is_no_dearer(row, result)]
+        if not no_dearer:
             return True
-        ahead = max((t.at(result.rung) for t in whole), key=lambda s: sign * mean(s.scores))
+        ahead = max(no_dearer, key=lambda s: sign * mean(s.scores))
         reason = why_behind(
             [sign * score for score in result.scores],
             [sign * score for score in ahead.scores[: len(result.scores)]],
@@ -182,6 +205,9 @@ class Search:
         self._driver.record(scored(job, result, rung=result.rung))
         self._end(trial, "stopped", reason)
         return False
+
+    def _is_no_dearer(self, row: Measured, other: Measured) -> bool:
+        return all(cost(name, row) <= cost(name, other) for name in self._costs)
 
     def _scored_whole(self, trial: Trial, rung: int) -> bool:
         """False where the trial was not there, or its race ended before all tasks were scored."""
@@ -216,6 +242,7 @@ class Search:
                 score=sign * mean(other.at(rung).scores) if whole else -inf,
                 structure=other.asked.structure,
                 passed=other.rungs[-1] > rung or (other.ended is None and other.id != trial.id),
+                costs=tuple(cost(name, other.at(rung)) for name in self._costs),
             )
         space = self._driver.plan.space
         protected = trial.asked.name in space.protected
@@ -294,15 +321,23 @@ def portfolio_of(plan: Plan, method: Method) -> tuple[Named, ...]:
 
 def evidence_after(driver: Driver, method: Method) -> tuple[Seen, ...]:
     """What the next round's proposals go by: what this round learned behind what was known."""
+    history, names = driver.history, driver.plan.space.space.costs
     found = []
-    for trial in driver.history.of_round(method.round + 1):
+    for trial in history.of_round(method.round + 1):
         if trial.asked.params is None or trial.ended is None:
             continue
         lost = trial.ended.state in ("diverged", "failed")
-        gains = () if lost else tuple(driver.history.gains(trial).items())
+        gains = () if lost else tuple(history.gains(trial).items())
+        known = {} if lost else history.costs(trial, names)
+        costs = {name: tuple(by_rung.items()) for name, by_rung in known.items()}
         state: Any = "lost" if lost else trial.ended.state
-        found.append(Seen(params=trial.asked.params, state=state, gains=gains))
+        found.append(Seen(params=trial.asked.params, state=state, gains=gains, costs=costs))
     return (*method.evidence, *found)
+
+
+def _observation(seen: Seen) -> Observation:
+    costs = {name: dict(by_rung) for name, by_rung in seen.costs.items()}
+    return Observation(seen.params, seen.state, dict(seen.gains), costs)
 
 
 def strategy_of(space: ResolvedSpace, params: Params) -> Strategy:

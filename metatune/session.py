@@ -223,7 +223,9 @@ def drive(
             history = History(plan.info.metric.sign, read_rows(folder))
             log = stack.enter_context(Log.open(folder, lease.driver))
             name = read_info(folder)["run"]
-            ledger = open_ledger(folder.journal, storage, name, history, plan.space.tree)
+            ledger = open_ledger(
+                folder.journal, storage, name, history, plan.space.tree, plan.space.space.costs
+            )
         compactor = stack.enter_context(Compactor(folder))
         if history.verdict is not None:
             return folder.path  # nothing is left to do
@@ -285,6 +287,7 @@ def _about(
         "trials": plan.trials,
         "minutes": plan.minutes,
         "code": plan.code,
+        "objectives": plan.space.space.objectives,
         "rungs": plan.rungs(plan.first_round),
         "rounds": {
             "first": plan.first_round,

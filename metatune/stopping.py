@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from metatune.objectives import dominated_by
 from metatune.statistics import confidence_sequence
 
 
@@ -22,17 +23,23 @@ class Standing:
         score: mean score on the rung's tasks, higher is better.
         structure: its structural family.
         passed: it went on beyond this rung.
+        costs: what it took there, one number a cost among the objectives; lower is better.
     """
 
     score: float
     structure: str
     passed: bool
+    costs: tuple[float, ...] = ()
 
 
 def why_stop(
     trial: str, standings: Mapping[str, Standing], reduction: int, protected: bool
 ) -> str | None:
     """Why a trial should stop at a rung, in words; None if it should go on.
+
+    A trial ranks behind those that dominate it: behind every better one where there are no costs;
+    with costs, behind those alone that are better or cheaper and neither worse nor dearer. So who
+    is on the front of the rung goes on.
 
     Args:
         trial: whose turn it is.
@@ -45,11 +52,15 @@ def why_stop(
     if protected or not any(s.passed for s in others if s.structure == own.structure):
         # One of each structural family goes on: some ways of learning only pay off late.
         return None
-    better = sum(s.score > own.score for s in others)
+    better = dominated_by(_merits(own), [_merits(s) for s in others])
     places = max(1, len(standings) // reduction)
     if better < places:
         return None
     return f"ranked {better + 1} of {len(standings)} at its rung, {places} went on"
+
+
+def _merits(standing: Standing) -> tuple[float, ...]:
+    return (standing.score, *(-cost for cost in standing.costs))
 
 
 def why_behind(

@@ -13,7 +13,7 @@ from math import isinf
 
 import numpy as np
 
-from metatune.confirm import Queue, confirmed
+from metatune.confirm import Queue, confirmed, finalists
 from metatune.driver import Driver
 from metatune.errors import RunError
 from metatune.history import History, Trial
@@ -47,10 +47,11 @@ def entrants(driver: Driver, round_: int) -> list[Trial]:
     Where a finalist repeats a named strategy, the named trial stands for both.
     """
     space = driver.plan.space
-    finalists = confirmed(driver, round_)[: space.space.verdict.finalists]
     trials = driver.history.of_round(round_)
     named = [t for t in trials if t.asked.name in space.protected and _completed(t)]
-    return list({trial.asked.digest: trial for trial in [*finalists, *named]}.values())
+    return list(
+        {trial.asked.digest: trial for trial in [*finalists(driver, round_), *named]}.values()
+    )
 
 
 def trainings(driver: Driver, round_: int) -> Queue:

@@ -19,7 +19,7 @@ HEAVY = {"ray", "optuna", "torch", "pandas"}
 
 LAYERS: list[tuple[str, ...]] = [
     ("",),  # the package itself: names that are loaded when they are first used
-    ("errors", "seeds", "statistics"),
+    ("errors", "seeds", "statistics", "objectives"),
     ("tasks",),
     ("strategy", "presets"),
     ("gradient",),

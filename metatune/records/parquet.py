@@ -38,7 +38,7 @@ from metatune.records.rows import Asked, Concluded, Ended, Looked, Row, Scored, 
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = "2"
+SCHEMA = "3"
 """Version of the tables' columns; raised when one is added, or changes name, type or meaning.
 
 Parquet of another version is not read: the log has all that stands in it.
@@ -129,6 +129,7 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = {
         Column("moves", "strings", "what was changed, in words"),
         Column("seconds", "float", "wall clock of the round", "s"),
         Column("borne_out", "bool", "confirm bears out that the round brought something"),
+        Column("front", "strings", "trials on the Pareto front; empty with one objective"),
     ),
     "looks": (
         Column("split", "string", "the reserved split that was opened"),

@@ -20,6 +20,9 @@ Origin = Literal[
 ]  # fmt: skip
 """``promoted`` and ``probe`` find out where to move a leader; the ``child`` is the leader moved."""
 
+FINDING_OUT: tuple[Origin, ...] = ("promoted", "probe")
+"""Origins of trials that lead nowhere themselves."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -148,6 +151,9 @@ class Turned:
         seconds: wall clock of the round.
         borne_out: ``confirm`` bears out that the round brought something.
         method: the method that it left, as plain data.
+        front: completed trials that no other of the round matches in every objective on
+            ``select`` and exceeds in one, best by score first; empty where the score is the only
+            objective.
         at: seconds that the run had been driven for when this was written.
     """
 
@@ -158,6 +164,7 @@ class Turned:
     seconds: float
     borne_out: bool = True
     method: dict[str, Any] = field(default_factory=dict)
+    front: list[str] = field(default_factory=list)
     at: float = 0.0
 
 

@@ -34,11 +34,14 @@ class Seen(Section):
         params: values of the knobs by name.
         state: how its trial ended; ``lost`` for diverged and failed ones.
         gains: rung and mean paired difference to the default there; higher is better.
+        costs: by the name of each cost among the objectives, rung and log ratio to the default's
+            there; lower is better.
     """
 
     params: Params
     state: Literal["completed", "stopped", "lost"]
     gains: tuple[tuple[int, float], ...] = ()
+    costs: dict[str, tuple[tuple[int, float], ...]] = Field(default_factory=dict)
 
 
 class Method(Section):

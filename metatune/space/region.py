@@ -10,7 +10,7 @@ Nothing is ever ruled out: limits stay, and each choice keeps a share. A region 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -154,7 +154,11 @@ def _replaced(group: Group, knobs: Mapping[str, Number]) -> Group:
 
 
 def adjust(
-    tree: KnobTree, region: Region, tried: Sequence[Tried], leaders: Sequence[Params]
+    tree: KnobTree,
+    region: Region,
+    tried: Sequence[Tried],
+    leaders: Sequence[Params],
+    front: Sequence[Params] = (),
 ) -> tuple[Region, tuple[str, ...]]:
     """The region moved to where the evidence points, and each move as a sentence.
 
@@ -186,6 +190,9 @@ def adjust(
         region: the present one.
         tried: the trials so far, in the order in which they were asked.
         leaders: confirmed ones, no worse than the default, best first; three are looked at.
+        front: with several objectives, those on the confirmed front, best by score first: all are
+            looked at as leaders, and their choices, which may score less for being cheaper, do
+            not lose.
 
     Returns:
         The new region, and one sentence a move, in the order of the file.
@@ -194,12 +201,14 @@ def adjust(
     moves: list[str] = []
     present = within(tree, region).knobs()
     for own, knob in zip(tree.knobs(), present, strict=True):
-        followed = [params for params in leaders[:LEADERS] if knob.name in params]
+        looked_at = [*leaders[:LEADERS], *(p for p in front if p not in leaders[:LEADERS])]
+        followed = [params for params in looked_at if knob.name in params]
         if not followed:
             continue
         if isinstance(knob, ChoiceKnob):
             before = region.weights.get(knob.name) or _weights(knob, frozenset())
-            after, said = _reweighed(knob, before, tried, followed)
+            kept = {knob.index(params[knob.name]) for params in front if knob.name in params}
+            after, said = _reweighed(knob, before, tried, followed, kept)
             if said:
                 weights[knob.name] = after
                 moves.extend(said)
@@ -307,6 +316,7 @@ def _reweighed(
     weights: Sequence[float],
     tried: Sequence[Tried],
     leaders: Sequence[Params],
+    kept: Collection[int | None],
 ) -> tuple[tuple[float, ...], list[str]]:
     """The new weights, and what has changed."""
     reference = next(filter(None, (_trial_of(params, tried) for params in leaders)), None)
@@ -317,7 +327,7 @@ def _reweighed(
     champions = {
         i: champion
         for i, choice in enumerate(knob.choices)
-        if i != leading and i not in low
+        if i != leading and i not in low and i not in kept
         if (champion := _champion(knob.name, choice, reference, tried)) is not None
     }
     losses = {
@@ -325,7 +335,7 @@ def _reweighed(
         for i, champion in champions.items()
         if (loss := _loss(reference, champion, LEVEL / len(champions))) is not None
     }
-    after = _weights(knob, frozenset(low | losses.keys()) - {leading})
+    after = _weights(knob, frozenset(low | losses.keys()) - {leading, *kept})
     said = []
     for i, choice in enumerate(knob.choices):
         label = choice if isinstance(choice, str) else show(choice)
@@ -335,6 +345,8 @@ def _reweighed(
             said.append(f"{move}, {loss.units} {loss.claim.split()[1]}, p={loss.p:.2g}")
         elif i == leading and i in low:
             said.append(f"{move}, it leads")
+        elif i in kept and i in low:
+            said.append(f"{move}, it is on the front")
     return (after if said else tuple(weights)), said
 
 

@@ -11,9 +11,10 @@ from typing import Any
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
+from metatune.objectives import COSTS, SCORE
 from metatune.space.method import Method
 from metatune.space.sections import Section
-from metatune.space.source import Source
+from metatune.space.source import Source, listed
 from metatune.strategy import Strategy
 from metatune.tasks.base import Episode
 
@@ -217,6 +218,13 @@ class Space(Section):
     seed: int = Field(0, ge=0, lt=2**63, description="every random draw of the run follows from it")
     resource: Resource = Field(Resource(), description="how much a trial may train")
     tasks: Tasks = Field(Tasks(), description="how many tasks a strategy is scored on")
+    objectives: tuple[str, ...] = Field(
+        (SCORE,),
+        description="what strategies are judged by: `score`, and behind it, where it matters, "
+        "`adapt_seconds`, the seconds for learning and judging one task (lower is better). The "
+        "search then looks for the whole front, from the best to the fastest. Seconds are "
+        "measured, so two runs of one seed need not be the same",
+    )
     rounds: Rounds = Field(Rounds(), description="how often the loop turns")
     adjust: Adjust = Field(Adjust(), description="how a round's evidence changes the method")
     budget: Budget = Field(description="what the whole run may use")
@@ -251,6 +259,20 @@ class Space(Section):
         if not isinstance(value, list | tuple):
             return value
         return tuple({"preset": item} if isinstance(item, str) else item for item in value)
+
+    @field_validator("objectives")
+    @classmethod
+    def _score_comes_first(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value[:1] != (SCORE,) or len(set(value)) < len(value) or set(value[1:]) - set(COSTS):
+            raise ValueError(
+                f"found {listed(value)}; allowed: {SCORE}, then any of {listed(COSTS)}, none twice"
+            )
+        return value
+
+    @property
+    def costs(self) -> tuple[str, ...]:
+        """The objectives behind the score: lower is better in each."""
+        return self.objectives[1:]
 
     @property
     def episode(self) -> Episode:
