@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from metatune.objectives import COSTS, dominators
 from metatune.records.reading import Run
+from metatune.records.rows import FINDING_OUT
 from metatune.statistics import (
     Estimate,
     claim_for,
@@ -23,13 +25,13 @@ from metatune.statistics import (
 Trainings = Sequence[Sequence[float]]
 SELECT_COLUMNS = (
     "name", "round", "structure", "origin", "state", "rung", "tasks", "score", "low", "high",
-    "gain", "gain_low", "gain_high", "resource", "seconds", "transductive",
+    "gain", "gain_low", "gain_high", *COSTS, "pareto", "resource", "seconds", "transductive",
 )  # fmt: skip
 TEST_COLUMNS = (
     "name", "structure", "origin", "trainings", "tasks", "groups", "score", "low", "high", "gain",
     "gain_low", "gain_high", "over_rival", "over_rival_low", "over_rival_high", "rank",
     "beaten_p", "beaten_share", "worse_share", "select", "confirm", "train_seconds",
-    "adapt_seconds", "transductive",
+    "adapt_seconds", "pareto", "transductive",
 )  # fmt: skip
 
 
@@ -42,14 +44,15 @@ def leaderboard(run: Run) -> pd.DataFrame:
         metric's units; ``gain``, the paired difference to the default on the same tasks at the
         same rung (positive is better; NaN until the default was there; completed trials are
         compared with the completed default), with its interval; ``structure``, what kind of
-        strategy it is;
+        strategy it is; ``adapt_seconds``, the seconds for learning and judging one task at that
+        rung; ``pareto``, whether it is on its round's front by score and costs, see ``pareto``;
         ``rung``, ``resource`` in forward-equivalents, ``seconds`` of training and scoring, and
         whether query points were scored jointly. Completed trials come first, then those that
         reached a higher rung.
     """
     sign = run.info["family"]["sign"]
     scores = _by_trial_and_rung(run.scores.query("split == 'select' and replica == 0"))
-    defaults = _defaults(run)
+    defaults, costs = _defaults(run), _costs_on_select(run)
     rows = []
     for trial, known in run.trials.iterrows():
         default = defaults.get(known["round"], "")
@@ -61,15 +64,69 @@ def leaderboard(run: Run) -> pd.DataFrame:
             row["rung"], row["tasks"], row["resource"] = rung, len(own), known["resource"]
             row["transductive"] = bool(own["transductive"].any())
             row |= _named("score", "", _estimate(own["score"], own["group"]))
+            row |= costs[str(trial), rung]
             reference = _reference(scores.get(default, {}), rung, run, default, done)
             if reference is not None:
                 row |= _named("gain", "gain_", _paired(own, reference, sign))
         rows.append(row)
     frame = pd.DataFrame(rows, columns=["trial", *SELECT_COLUMNS]).set_index("trial")
+    frame["pareto"] = _on_their_rounds_front(frame, sign, costs_of(run))
     done = frame["state"] == "completed"  # at whatever rung: some need no training
     order = frame.assign(done=done, rung=frame["rung"].mask(done), signed=sign * frame["score"])
     by = ["round", "done", "rung", "signed"]
     return frame.loc[order.sort_values(by, ascending=False, na_position="last").index]
+
+
+def pareto(run: Run, round_: int | None = None) -> pd.DataFrame:
+    """The completed trials of a round that no other matches in score and in every cost on
+    ``select``, and exceeds in one: from the best to the cheapest.
+
+    Costs are the run's objectives behind the score; where it had none, ``adapt_seconds``.
+
+    Args:
+        run: finished or going on.
+        round_: whose trials; by default the newest round's that has completed one. Those of
+            different rounds have seen other tasks.
+
+    Returns:
+        Rows of ``leaderboard``, the best by score first.
+    """
+    board = leaderboard(run)
+    front = board[board["pareto"]]
+    newest = front["round"].max() if round_ is None else round_
+    front = front[front["round"] == newest]
+    by = [run.info["family"]["sign"] * front["score"], *(-front[name] for name in costs_of(run))]
+    return front.iloc[np.lexsort([-merit.to_numpy(float) for merit in reversed(by)])]
+
+
+def costs_of(run: Run) -> tuple[str, ...]:
+    """The costs that the run's fronts weigh against the score."""
+    return tuple(run.info.get("objectives", ())[1:]) or ("adapt_seconds",)
+
+
+def _on_their_rounds_front(board: pd.DataFrame, sign: int, costs: Sequence[str]) -> pd.Series:
+    """Those of the completed trials that may lead."""
+    may_lead = (board["state"] == "completed") & ~board["origin"].isin(FINDING_OUT)
+    marks = pd.Series(False, board.index)
+    for _, of_round in board[may_lead].groupby("round"):
+        marks[of_round.index] = _on_front(of_round, sign, costs)
+    return marks
+
+
+def _on_front(frame: pd.DataFrame, sign: int, costs: Sequence[str]) -> list[bool]:
+    merits = np.column_stack([sign * frame["score"], *(-frame[name] for name in costs)])
+    return [by == 0 for by in dominators(merits)]
+
+
+def _costs_on_select(run: Run) -> dict[tuple[str, int], dict[str, float]]:
+    """Every cost of each trial at each of its rungs."""
+    curves = run.curves.query("split == 'select' and replica == 0")
+    took = (curves[column] for column in ("train_seconds", "score_seconds", "tasks"))
+    found = curves.assign(**{name: read(*took) for name, read in COSTS.items()})
+    return {
+        (str(row["trial"]), row["rung"]): {name: row[name] for name in COSTS}
+        for _, row in found.iterrows()
+    }
 
 
 def verdict_table(run: Run) -> pd.DataFrame:
@@ -84,7 +141,8 @@ def verdict_table(run: Run) -> pd.DataFrame:
         the share of units on which the winner is better than this entrant; ``worse_share``, the
         share of tasks that it makes worse than the default does; ``select`` and ``confirm``, what
         it scored there; ``train_seconds`` of one training and ``adapt_seconds`` for learning and
-        judging one task.
+        judging one task; ``pareto``, whether no other entrant matches it in score and costs as
+        they stand here and exceeds it in one.
     """
     if run.verdicts.empty:
         return pd.DataFrame(columns=list(TEST_COLUMNS)).rename_axis("trial")
@@ -120,6 +178,7 @@ def verdict_table(run: Run) -> pd.DataFrame:
             row[split] = _newest_mean(run, str(trial), split)
         rows.append(row)
     frame = pd.DataFrame(rows, columns=["trial", *TEST_COLUMNS]).set_index("trial")
+    frame["pareto"] = _on_front(frame, sign, costs_of(run))
     return frame.iloc[np.argsort(-sign * frame["score"].to_numpy(), kind="stable")]
 
 

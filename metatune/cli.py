@@ -257,6 +257,7 @@ def _plan_table(plan: Plan) -> Table:
     for round_ in rounds:
         resources = ", ".join(f"{rung:,}" for rung in plan.rungs(round_))
         table.add_row(f"rungs of round {round_}", f"{resources} forward-equivalents")
+    table.add_row("objectives", ", ".join(plan.space.space.objectives))
     episode = plan.space.space.episode
     table.add_row("tasks", f"{episode.way}-way {episode.shot}-shot, {episode.query} query")
     table.add_row("knobs", ", ".join(knob.name for knob in plan.space.tree.knobs()))

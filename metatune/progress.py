@@ -109,7 +109,9 @@ class Progress:
                 self._phase = "trying strategies"
                 borne_out = "" if row.borne_out else "; confirm does not bear out a gain"
                 heading = f"round {row.round} ended after {show_seconds(row.seconds)}{borne_out}"
-                return "\n".join([heading, *(f"  {move}" for move in row.moves)])
+                names = ", ".join(history.trials[trial].asked.name for trial in row.front)
+                front = [f"on the front, best first: {names}"] if names else []
+                return "\n".join([heading, *(f"  {line}" for line in [*front, *row.moves])])
             case Concluded():
                 return ""
 

@@ -15,11 +15,13 @@ from metatune.strategy import Strategy
 
 
 def select_table(run: Run, rows: int) -> Table:
-    """The leaderboard of all trials by ``select``."""
+    """The leaderboard of all trials by ``select``; a star marks the front where there are costs."""
     frame, metric = leaderboard(run), run.info["family"]["metric"]
     table = Table(title=f"Trials by {metric} on select tasks (first {min(rows, len(frame))})")
     left = ("strategy", "way of learning", "state")
-    for column in ("", *left, "round", "rung", metric, "gain over the default", "seconds"):
+    several = _has_costs(run)
+    more = ("ms a task", "front") if several else ()
+    for column in ("", *left, "round", "rung", metric, "gain over the default", *more, "seconds"):
         table.add_column(column, justify="left" if column in left else "right")
     for place, (_, row) in enumerate(frame.head(rows).iterrows(), start=1):
         table.add_row(
@@ -31,6 +33,7 @@ def select_table(run: Run, rows: int) -> Table:
             "" if pd.isna(row["rung"]) else f"{row['rung']:.0f}",
             "" if pd.isna(row["score"]) else show_score(row["score"], metric),
             _gain(row, "gain", metric, itself=row["origin"] == "default"),
+            *([_milliseconds(row), _mark(row)] if several else []),
             "" if pd.isna(row["seconds"]) else f"{row['seconds']:.1f}",
         )
     return table
@@ -51,6 +54,8 @@ def test_table(run: Run) -> Table:
     table.add_column("select > confirm", justify="right")
     table.add_column("train s", justify="right")
     table.add_column("ms a task", justify="right")
+    if several := _has_costs(run):
+        table.add_column("front", justify="right")
     for place, (trial, row) in enumerate(frame.iterrows(), start=1):
         marks = {final["winner"]: " (winner)", final["rival"]: " (rival)"}
         mark = " (winner, rival)" if len(marks) == 1 and trial in marks else marks.get(trial, "")
@@ -68,9 +73,26 @@ def test_table(run: Run) -> Table:
                 for split in ("select", "confirm")
             ),
             f"{row['train_seconds']:.1f}",
-            f"{1000 * row['adapt_seconds']:.0f}",
+            _milliseconds(row),
+            *([_mark(row)] if several else []),
         )
     return table
+
+
+def _has_costs(run: Run) -> bool:
+    """Whether the run had objectives beside the score."""
+    return len(run.info.get("objectives", ())) > 1
+
+
+def _milliseconds(row: pd.Series) -> str:
+    """What one task takes."""
+    found = 1000 * row["adapt_seconds"]
+    return "" if pd.isna(found) else f"{found:.0f}" if found >= 10 else f"{found:.2g}"
+
+
+def _mark(row: pd.Series) -> str:
+    """Marks who is on the front."""
+    return "*" if row["pareto"] else ""
 
 
 def runs_table(prior: Prior) -> Table:

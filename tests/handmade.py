@@ -80,6 +80,7 @@ class Story:
         *rungs: float | Sequence[float],
         state: State | None = "completed",
         strategy: Strategy | None = None,
+        seconds: float = 0.01,
     ) -> str:
         """A trial with its scores on ``select``, rung by rung; returns its id.
 
@@ -88,6 +89,7 @@ class Story:
             rungs: scores of the tasks, or one for all.
             state: how it ended; None while it runs.
             strategy: of a proposal; by default one of its own.
+            seconds: that a task takes.
         """
         number = len(self._trials)
         named = {entry.name: entry for entry in self.plan.space.initial}
@@ -108,7 +110,7 @@ class Story:
         self._trials[asked.trial] = asked
         self.rows.append(asked)
         for rung, scores in enumerate(rungs, start=1):
-            self.score(asked.trial, "select", scores, rung=rung)
+            self.score(asked.trial, "select", scores, rung=rung, seconds=seconds)
         if state is not None:
             self.rows.append(Ended(asked.trial, state, "", 1.0))
         return asked.trial
@@ -122,8 +124,9 @@ class Story:
         replica: int = 0,
         rung: int = 3,
         transductive: bool = False,
+        seconds: float = 0.01,
     ) -> None:
-        """Scores of a trial on a split: of its tasks, or one for all."""
+        """Scores of a trial on a split: of its tasks, or one for all; ``seconds`` a task."""
         values = [scores] * TASKS if isinstance(scores, int | float) else list(scores)
         row = Scored(
             trial=trial,
@@ -133,7 +136,7 @@ class Story:
             replica=replica,
             resource=100 * 3 ** (rung - 1),
             train_seconds=float(rung),
-            score_seconds=0.16,
+            score_seconds=seconds * TASKS,
             train_loss=None,
             tasks=[f"{split}-{task}" for task in range(TASKS)],
             groups=list(self._groups),
@@ -150,7 +153,9 @@ class Story:
         """The run as ``read_run`` gives it, after so many of its rows."""
         info = self.plan.info
         about = {"name": info.name, "metric": info.metric.name, "sign": info.metric.sign}
-        return Run(Path("/nowhere"), {"family": about}, tables(self.rows[:kept]))
+        objectives = list(self.plan.space.space.objectives)
+        told = {"family": about, "objectives": objectives}
+        return Run(Path("/nowhere"), told, tables(self.rows[:kept]))
 
     def driver(self) -> Driver:
         """A driver that stands where these rows end; what it records is added to them."""

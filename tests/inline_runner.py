@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,36 @@ verdict: {seeds: 2, finalists: 2, presets: [maml], baselines: [scratch]}
 """A run of a second, in which every state occurs: the default, one that diverges, one that raises,
 a preset, a baseline that needs no training, and proposals."""
 
+TRADE_OFF = """\
+family: {name: quadratic, shot: 64, query: 8}
+resource: {full: 9000, rungs: 3, reduction: 3}
+tasks: {select: 8, confirm: 8, test: 8}
+objectives: [score, adapt_seconds]
+budget: {trials: 12}
+rounds: {count: 1}
+common:
+  backbone: {kind: none}
+  head: {kind: linear, start: learned}
+  inner: {kind: sgd, scope: all, steps: 4, lr: 0.05}
+  meta: {rule: first_order}
+  outer: {kind: adam, lr: 0.001, schedule: constant, tasks_per_batch: 2}
+default: middle
+initial:
+  - {name: middle, inner: {steps: 4}}
+  - {name: best, inner: {steps: 16}}
+  - {name: good, inner: {steps: 8}}
+  - {name: fastest, inner: {steps: 1}}
+  - {name: dull, inner: {steps: 8, lr: 0.001}}
+strategy:
+  inner:
+    steps: {int: [1, 16], log: true}
+    lr: {float: [0.001, 0.05], log: true}
+verdict: {seeds: 1, finalists: 2}
+"""
+"""A run of two objectives. Each step of a task's quadratic leads nearer to its optimum, and takes
+``seconds_by_steps``: so more steps are better and slower, and of equally many the larger rate is
+better. No strategy beats ``best`` in score or ``fastest`` in seconds."""
+
 
 class InlineRunner:
     """Runs jobs in this process; as the real one, on the jobs' JSON.
@@ -81,14 +112,19 @@ class InlineRunner:
         lost: picks the jobs whose worker is lost.
         workers: jobs under way at a time. The newest goes on first, so that the default, which is
             asked first, ends last.
+        seconds: that a task takes, by job; left out, what the clock says.
     """
 
     def __init__(
-        self, lost: Callable[[TrialJob], bool] = lambda job: False, workers: int = 1
+        self,
+        lost: Callable[[TrialJob], bool] = lambda job: False,
+        workers: int = 1,
+        seconds: Callable[[TrialJob], float] | None = None,
     ) -> None:
         self.jobs: list[TrialJob] = []
         self.workers = workers
         self._lost = lost
+        self._seconds = seconds
 
     def drain(self, source: JobSource, tick: Callable[[], None] = lambda: None) -> None:
         """Run every job of a source to its end."""
@@ -103,8 +139,19 @@ class InlineRunner:
             if self._lost(job):
                 source.on_lost(job, "the worker was lost: OOM")
                 live.pop()
-            elif not source.on_result(job, result_from_json(result_to_json(next(rungs)))):
+            elif not source.on_result(job, self._timed(job, next(rungs))):
                 live.pop()
+
+    def _timed(self, job: TrialJob, result: RungResult) -> RungResult:
+        result = result_from_json(result_to_json(result))
+        if self._seconds is None:
+            return result
+        return replace(result, score_seconds=self._seconds(job) * len(result.tasks))
+
+
+def seconds_by_steps(job: TrialJob) -> float:
+    """A clock that tells the same in every run: 10 ms an inner step."""
+    return 0.01 * float(job.strategy["inner"]["steps"])
 
 
 def inline_run(

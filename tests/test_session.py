@@ -63,6 +63,7 @@ def test_run_json_says_what_a_resume_needs_and_a_reader_wants(
         "trials": 12,
         "minutes": None,
         "code": str(space_file.parent),
+        "objectives": ["score"],
         "rungs": [100, 300, 900],
         "rounds": {"first": 1, "last": 1, "growth": 2.0},
         "tasks": {"select": 8, "confirm": 8, "test": 8},

@@ -93,6 +93,7 @@ turned = st.builds(
     incumbents=st.lists(trial_ids),
     moves=st.lists(texts, max_size=2),
     seconds=numbers,
+    front=st.lists(trial_ids, max_size=2),
 )
 concluded = st.builds(Concluded, winner=trial_ids, rival=trial_ids, sentence=texts)
 rows: st.SearchStrategy[list[Row]] = st.lists(
@@ -153,7 +154,7 @@ def a_run(trials: int = 3) -> list[Row]:
     for number in range(trials):
         found += [an_asked(number), a_scored(number, 1), a_scored(number, 2), an_ended(number)]
     found.append(Looked("confirm", 1, ["r1-0000"]))
-    found.append(Turned(1, ["r1-0001", "r1-0000"], ["penalty: smaller"], 12.5))
+    found.append(Turned(1, ["r1-0001", "r1-0000"], ["penalty: smaller"], 12.5, front=["r1-0001"]))
     found.append(Concluded("r1-0001", "r1-0000", "new groups", "nothing beats the default"))
     return found
 

@@ -58,6 +58,7 @@ def test_frames_are_typed(folder: RunFolder, compacted: bool) -> None:
         ["penalty: smaller"],
         12.5,
         True,
+        ["r1-0001"],
     ]
     assert run.looks.loc[0].to_list() == ["confirm", 1, ["r1-0000"], 0]
     assert run.verdicts.loc[0, "sentence"] == "nothing beats the default"
