@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metatune.history import History, differences, mean_gain
+from metatune.history import History, differences, mean_gain, merits
 from metatune.records.rows import (
     Asked,
     Concluded,
@@ -210,3 +211,44 @@ def test_scores_on_other_tasks_are_not_compared() -> None:
     with pytest.raises(ValueError, match="t0 and t1 were not scored on the same tasks"):
         differences(one, other, 1)
     assert differences(one, replace(one, scores=[3.0, 1.0]), -1) == [2.0, -1.0]
+
+
+# --- costs ----------------------------------------------------------------------------------------
+
+
+def test_costs_are_log_ratios_to_the_default_at_the_same_rung_where_it_was() -> None:
+    rows: list[Row] = [
+        asked("t0", "default"),
+        replace(scored("t0", 1, [1.0, 2.0]), score_seconds=0.2),
+        asked("t1"),
+        replace(scored("t1", 1, [1.0, 2.0]), score_seconds=0.1),
+        replace(scored("t1", 2, [1.0, 2.0]), score_seconds=0.8),
+    ]
+    history = History(1, rows)
+    trial = history.trials["t1"]
+    assert history.costs(trial, ["adapt_seconds"]) == {
+        "adapt_seconds": {1: pytest.approx(math.log(0.5))}
+    }
+    assert history.costs(trial, []) == {}
+    history.add(replace(scored("t0", 2, [1.0, 2.0]), score_seconds=0.4))
+    assert history.costs(trial, ["adapt_seconds"])["adapt_seconds"] == pytest.approx(
+        {1: math.log(0.5), 2: math.log(2)}
+    )
+    assert history.costs(history.trials["t0"], ["adapt_seconds"]) == {
+        "adapt_seconds": {1: 0.0, 2: 0.0}
+    }
+
+
+def test_a_race_that_was_lost_on_the_first_tasks_costs_what_one_of_them_took() -> None:
+    whole = replace(scored("t0", 1, [1.0, 2.0, 3.0, 4.0]), score_seconds=0.4)
+    part = replace(scored("t1", 1, [1.0, 2.0]), score_seconds=0.4)
+    history = History(1, [asked("t0", "default"), whole, asked("t1"), part])
+    found = history.costs(history.trials["t1"], ["adapt_seconds"])
+    assert found["adapt_seconds"][1] == pytest.approx(math.log(2))
+
+
+def test_merits_are_higher_where_a_trial_is_better_or_cheaper() -> None:
+    one = replace(scored("t0", 1, [0.5, 0.5]), score_seconds=0.2)
+    other = replace(scored("t1", 1, [0.25, 0.25]), score_seconds=0.1)
+    assert merits(other, one, 1, ["adapt_seconds"]) == pytest.approx((-0.25, math.log(2)))
+    assert merits(other, one, -1, []) == (0.25,)

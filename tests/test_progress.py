@@ -110,6 +110,17 @@ def test_phases_and_lost_trainings_are_told() -> None:
     ]
 
 
+def test_a_rounds_end_names_its_front_before_what_moved() -> None:
+    story = Story()
+    best, fast = story.trial("new", 0.5, 0.5, 0.5), story.trial("protonet", 0.4, 0.4, 0.4)
+    story.rows.append(Turned(1, [best], ["a moved"], 20.0, front=[best, fast]))
+    assert lines_of(story.rows)[2:] == [
+        "round 1 ended after 20 s",
+        "  on the front, best first: new, protonet",
+        "  a moved",
+    ]
+
+
 # --- on a terminal -------------------------------------------------------------------------------
 
 

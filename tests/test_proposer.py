@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from optuna.samplers._tpe.sampler import _split_trials
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
@@ -28,6 +30,8 @@ from metatune.proposer import (
     STARTUP,
     Ledger,
     Observation,
+    _observed_in_all,
+    _region,
     choose_observations,
     open_ledger,
     propose,
@@ -433,6 +437,125 @@ def test_another_process_gives_the_same_weighted_and_mutated_proposals() -> None
     assert json.loads(there.stdout) == here
 
 
+# --- several objectives ---------------------------------------------------------------------------
+
+COSTS = ("adapt_seconds",)
+STEPS = parse_tree(
+    {"inner": {"lr": {"float": [1e-4, 1.0], "log": True}, "steps": {"int": [1, 100], "log": True}}}
+)
+
+
+def steps(params: Params) -> float:
+    value = params["inner.steps"]
+    assert isinstance(value, int)
+    return math.log10(value)
+
+
+def traded(count: int, state: str = "completed", first: int = 0) -> list[Observation]:
+    """Random proposals where more steps are better and dearer, and a rate of 0.01 is best."""
+    drawn = [propose(STEPS, [], seed) for seed in range(first, first + count)]
+    return [
+        Observation(p, state, {1: score(p) + steps(p)}, {"adapt_seconds": {1: steps(p)}})  # type: ignore[arg-type]
+        for p in drawn
+    ]
+
+
+def asked_for(count: int, costs: tuple[str, ...]) -> list[Params]:
+    """Proposals one after another, each heard of by those behind it."""
+    observations = traded(STARTUP)
+    for seed in range(count):
+        params = propose(STEPS, observations, seed, costs=costs)
+        value, cost = score(params) + steps(params), steps(params)
+        told = Observation(params, "completed", {1: value}, {"adapt_seconds": {1: cost}})
+        observations.append(told)
+    return [o.params for o in observations[STARTUP:]]
+
+
+def test_with_a_cost_tpe_looks_all_over_the_front_and_not_beside_it() -> None:
+    both, alone = asked_for(60, COSTS), asked_for(60, ())
+    thirds = [sum(low <= steps(p) < low + 0.67 for p in both) for low in (0.0, 0.67, 1.34)]
+    assert min(thirds) > 10
+    assert sum(steps(p) >= 1.34 for p in alone) > 40  # for the score alone, more steps are better
+    random = [propose(STEPS, [], seed) for seed in range(60)]
+    off = [median([math.sqrt(-score(p)) for p in some]) for some in (both, random)]
+    assert off[0] < 0.7 * off[1]
+
+
+def test_with_a_cost_equal_observations_and_seeds_give_equal_proposals() -> None:
+    observations = [*traded(20), *traded(5, "stopped", 20), *traded(3, "running", 30)]
+    for seed in (0, 1, 2**62):
+        found = propose(STEPS, observations, seed, costs=COSTS)
+        assert found == propose(STEPS, list(observations), seed, costs=COSTS)
+    weighted = propose(
+        HEADS, observed(0, HEADS), 3, weights=weights_against("gp"), costs=COSTS, bases=BASES
+    )
+    assert set(weighted) == {"inner.lr", HEAD}
+
+
+def test_whose_costs_are_not_known_is_left_out() -> None:
+    known, seeds = traded(30), range(300, 310)
+    unknown = [Observation(o.params, "completed", {1: 100.0}) for o in traded(30, first=100)]
+    lost = Observation(known[0].params, "lost", {})
+    with_them = [propose(STEPS, [*known, *unknown], seed, costs=COSTS) for seed in seeds]
+    assert with_them == [propose(STEPS, known, seed, costs=COSTS) for seed in seeds]
+    lost_too = [propose(STEPS, [*known, lost] * 3, seed, costs=COSTS) for seed in seeds]
+    assert lost_too != with_them
+
+
+def test_a_cost_that_nobody_asks_for_changes_nothing() -> None:
+    plain = [Observation(o.params, o.state, o.values) for o in traded(30)]
+    for seed in range(10):
+        assert propose(STEPS, traded(30), seed) == propose(STEPS, plain, seed)
+
+
+def told(observations: list[Observation]) -> list[FrozenTrial]:
+    """The trials of the study in memory that the observations make."""
+    regions = {knob.name: _region(knob) for knob in STEPS.knobs()}
+    return _observed_in_all(observations, regions, {}, COSTS)
+
+
+def seen(state: str, rung: int, gain: float, cost: float) -> Observation:
+    """An observation at all rungs up to this one."""
+    rungs = range(1, rung + 1)
+    costs = {"adapt_seconds": dict.fromkeys(rungs, cost)}
+    return Observation(propose(STEPS, [], 0), state, dict.fromkeys(rungs, gain), costs)  # type: ignore[arg-type]
+
+
+def test_stopped_trials_are_told_in_order_behind_the_completed_ones() -> None:
+    observations = [
+        seen("stopped", 1, 9.0, 1.0),
+        seen("stopped", 2, 1.0, 1.0),  # dominated by the next
+        seen("stopped", 2, 2.0, 1.0),
+        seen("stopped", 2, 0.0, 0.5),  # worse and cheaper: on the front of its rung
+        Observation(propose(STEPS, [], 0), "lost", {}),
+        seen("completed", 3, -5.0, 2.0),
+        seen("running", 2, 7.0, 0.1),
+    ]
+    found = told(observations)
+    assert [t.state for t in found] == [TrialState.PRUNED] * 5 + [
+        TrialState.COMPLETE, TrialState.RUNNING,
+    ]  # fmt: skip
+    assert found[5].values == [-5.0, 2.0]
+    assert all(t.intermediate_values == {} for t in found)
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    study.add_trials(found)
+    trials = study.get_trials(states=[TrialState.COMPLETE, TrialState.PRUNED])
+    order = []
+    for count in range(1, len(trials) + 1):
+        below, _ = _split_trials(study, trials, count)
+        order += [t.number for t in below if t.number not in order]
+    assert order == [5, 2, 3, 1, 0, 4]
+
+
+def test_with_costs_the_best_that_are_kept_are_those_that_few_dominate() -> None:
+    front = [seen("completed", 3, float(i), float(i)) for i in range(10)]
+    behind = [seen("completed", 3, i - 0.5, float(i)) for i in range(1, 10)] * 3
+    kept = choose_observations([*front, *behind], 20, COSTS)
+    assert all(o in kept for o in front)
+    plain = choose_observations([*front, *behind], 20)
+    assert front[0] not in plain
+
+
 # --- choosing observations ------------------------------------------------------------------------
 
 
@@ -790,3 +913,72 @@ def test_a_storage_with_trials_of_another_run_is_refused(tmp_path: Path, journal
 def test_a_storage_that_cannot_be_opened_is_an_error_of_ours(url: str, journal: Path) -> None:
     with pytest.raises(RunError, match="storage"):
         open_(journal, ROWS, url)
+
+
+# --- several directions ---------------------------------------------------------------------------
+
+
+def timed(rows: list[Row]) -> list[Row]:
+    """The rows, where each trial takes as many seconds a task as its number says."""
+    return [
+        replace(row, score_seconds=2.0 * (1 + int(row.trial[-4:])))
+        if isinstance(row, Scored)
+        else row
+        for row in rows
+    ]
+
+
+@pytest.fixture
+def two(journal: Path) -> Path:
+    """A journal of two objectives with all rows."""
+    open_ledger(journal, None, "run", History(1, timed(ROWS)), TREE, COSTS)
+    return journal
+
+
+def test_a_ledger_of_two_objectives_has_two_directions_and_names_them(two: Path) -> None:
+    study = optuna.load_study(
+        study_name="run", storage=JournalStorage(JournalFileBackend(str(two)))
+    )
+    assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
+    assert study.metric_names == ["gain", "adapt_seconds"]
+    expected = [
+        (TrialState.COMPLETE, [0.0, 0.0]),
+        (TrialState.COMPLETE, [0.125, pytest.approx(math.log(2))]),
+        (TrialState.PRUNED, None),
+        (TrialState.FAIL, None),
+        (TrialState.FAIL, None),
+        (TrialState.RUNNING, None),
+    ]
+    assert [(t.state, t.values) for t in study.trials] == expected
+    assert all(t.intermediate_values == {} for t in study.trials)
+    assert [t.user_attrs["trial"] for t in study.best_trials] == ["r1-0000", "r1-0001"]
+
+
+def test_a_ledger_of_two_objectives_is_reopened_and_goes_on(two: Path, tmp_path: Path) -> None:
+    rows, journal = timed(ROWS), tmp_path / "reopened.journal"
+    for count in range(len(rows) + 1):
+        open_ledger(journal, None, "run", History(1, rows[:count]), TREE, COSTS)
+
+    def summary_of(path: Path) -> list[object]:
+        return [(n, t.state, t.values, t.params, t.user_attrs) for n, t in read(path).items()]
+
+    assert summary_of(journal) == summary_of(two)
+    before = journal.read_bytes()
+    open_ledger(journal, None, "run", History(1, rows), TREE, COSTS)
+    (added,) = journal.read_bytes().removeprefix(before).splitlines()
+    assert json.loads(added)["op_code"] == 0  # Optuna notes that the study was opened
+
+
+@pytest.mark.parametrize("sql", [False, True])
+def test_a_study_of_other_directions_is_refused_in_a_sentence(
+    sql: bool, journal: Path, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}" if sql else None
+    open_ledger(journal, url, "run", History(1, ROWS), TREE)
+    with pytest.raises(RunError) as error:
+        open_ledger(journal, url, "run", History(1, ROWS), TREE, COSTS)
+    assert str(error.value) == (
+        "the storage's study run has the directions maximize, but the objectives of this run need "
+        "maximize, minimize: name another folder (--out)"
+    )
+    open_(journal, ROWS, url)  # what was there is left alone

@@ -64,6 +64,42 @@ def test_equal_scores_share_the_better_rank() -> None:
     assert why_stop("t0", standings(1.0, 1.0, 1.0, 2.0, 0.0, 0.0), 3, protected=False) is None
 
 
+POINTS = st.lists(
+    st.tuples(st.integers(-3, 3).map(float), st.integers(1, 4).map(float)), min_size=1, max_size=15
+)
+
+
+def with_costs(points: list[tuple[float, float]]) -> dict[str, Standing]:
+    """As ``standings``, of scores with one cost each."""
+    return {
+        f"t{number}": Standing(score, "a", number > 0, (cost,))
+        for number, (score, cost) in enumerate(points)
+    }
+
+
+@PROPERTY
+@given(points=POINTS, reduction=st.integers(2, 5))
+def test_with_costs_it_counts_who_is_no_worse_in_anything_and_better_in_something(
+    points: list[tuple[float, float]], reduction: int
+) -> None:
+    own_score, own_cost = points[0]
+    beaten_by = sum(
+        score >= own_score and cost <= own_cost and (score, cost) != points[0]
+        for score, cost in points
+    )
+    goes_on = why_stop("t0", with_costs(points), reduction, protected=False) is None
+    assert goes_on == (beaten_by < max(1, len(points) // reduction) or len(points) == 1)
+
+
+def test_who_is_worse_but_cheaper_than_all_others_goes_on() -> None:
+    points = [(0.0, 1.0), (5.0, 2.0), (6.0, 3.0), (7.0, 4.0)]
+    assert why_stop("t0", with_costs(points), 3, protected=False) is None
+    dearer = [(0.0, 2.0), *points[1:]]
+    reason = why_stop("t0", with_costs(dearer), 3, protected=False)
+    assert reason == "ranked 2 of 4 at its rung, 1 went on"
+    assert why_stop("t0", standings(*(score for score, _ in points)), 3, protected=False)
+
+
 def test_who_is_protected_goes_on_whatever_it_scores() -> None:
     table = standings(-100.0, 1.0, 2.0, 3.0)
     assert why_stop("t0", table, 3, protected=True) is None

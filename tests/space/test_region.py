@@ -253,6 +253,16 @@ def test_only_three_leaders_are_looked_at() -> None:
     assert moved(RATE, MANY, *values, 1e-3) == moved(RATE, MANY, *values)
 
 
+def test_all_of_a_front_are_looked_at_beside_the_leaders() -> None:
+    trials = trials_at(CLIP, *[4.0] * MIN_EVIDENCE)
+    alone, _ = adjust(TREE, Region(), trials, [{CLIP: 4.0}])
+    assert alone.ranges[CLIP] == (2.0, 6.0)
+    front = [{CLIP: value} for value in (4.0, 1.5, 2.0, 3.0, 1.0)]
+    region, moves = adjust(TREE, Region(), trials, [{CLIP: 4.0}], front)
+    assert region.ranges[CLIP] == (0.0, 7.0)
+    assert "around 5 leaders" in moves[0]
+
+
 def test_a_knob_that_no_leader_has_stays() -> None:
     trials = [tried({"choose": "more", INNER: i / 10}) for i in range(10)]
     assert adjust(TREE, Region(), trials, [{"choose": "less"}])[0].ranges == {}
@@ -373,6 +383,17 @@ def test_a_choice_that_lost_is_not_tried_again_and_recovers_when_it_leads() -> N
         "head.kind=ridge weight 0.32 -> 0.05, 10 groups, p=0.002",
         "head.kind=gp weight 0.05 -> 0.32, it leads",
     ]
+
+
+def test_a_choice_on_the_front_keeps_its_weight_or_gets_it_back() -> None:
+    trials = heads({"ridge": 0.5, "linear": 0.1, "gp": 0.1})
+    best, cheap = trials[MIN_EVIDENCE - 1].params, trials[-1].params
+    weights, moves = adjust(TREE, Region(), trials, [best], [best, cheap])
+    assert weights.weights[HEAD] == pytest.approx((0.95 / 3, 0.05, 0.95 / 3, 0.95 / 3))
+    lost = Region(weights={HEAD: (0.45, 0.05, 0.45, 0.05)})
+    after, moves = adjust(TREE, lost, trials, [best], [best, cheap])
+    assert after.weights[HEAD] == pytest.approx((0.95 / 3, 0.05, 0.95 / 3, 0.95 / 3))
+    assert "head.kind=gp weight 0.05 -> 0.32, it is on the front" in moves
 
 
 @given(

@@ -63,6 +63,12 @@ def test_rungs_are_whole_shares_of_the_full_resource(read: Read) -> None:
     assert space.resource.rung_resources() == (111, 333, 1000)
 
 
+def test_strategies_are_judged_by_score_and_where_asked_by_what_a_task_takes(read: Read) -> None:
+    assert (read(SMALL).objectives, read(SMALL).costs) == (("score",), ())
+    space = read(SMALL + "objectives: [score, adapt_seconds]\n")
+    assert space.costs == ("adapt_seconds",)
+
+
 # --- what a file resolves to ---------------------------------------------------------------------
 
 
@@ -165,6 +171,14 @@ def test_a_mistake_is_told_in_one_line(old: str, new: str, said: str, resolved: 
         ("tasks: {test: 1}", "tasks.test: found 1; allowed: greater than or equal to 2"),
         ("resource: {full: 8, rungs: 3}", "s.yaml:7: resource: found 3 rungs by 3, of which"),
         ("seed: -1", "seed: found -1; allowed: greater than or equal to 0"),
+        ("objectives: [adapt_seconds]", "s.yaml:7: objectives: found adapt_seconds; allowed: sco"),
+        ("objectives: [adapt_seconds, score]", "allowed: score, then any of adapt_seconds, none t"),
+        ("objectives: [score, score]", "objectives: found score, score; allowed: score, then"),
+        ("objectives: [score, adapt_seconds, adapt_seconds]", "adapt_seconds, none twice"),
+        ("objectives: [score, hours]", "objectives: found score, hours; allowed: score, then"),
+        ("objectives: []", "objectives: found nothing; allowed: score, then any of adapt_seconds"),
+        ("objectives: score", 's.yaml:7: objectives: found "score"; allowed: a list'),
+        ("objectives: [score, 3]", "s.yaml:7: objectives[1]: found 3; allowed: a valid string"),
     ],
 )
 def test_a_mistake_in_other_keys_is_told_in_one_line(
