@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from metatune.objectives import COSTS, dominators
 from metatune.records.reading import Run
@@ -104,13 +105,15 @@ def costs_of(run: Run) -> tuple[str, ...]:
     return tuple(run.info.get("objectives", ())[1:]) or ("adapt_seconds",)
 
 
-def _on_their_rounds_front(board: pd.DataFrame, sign: int, costs: Sequence[str]) -> pd.Series:
-    """Those of the completed trials that may lead."""
+def _on_their_rounds_front(
+    board: pd.DataFrame, sign: int, costs: Sequence[str]
+) -> NDArray[np.bool_]:
+    """Marks those of the completed trials that may lead."""
     may_lead = (board["state"] == "completed") & ~board["origin"].isin(FINDING_OUT)
-    marks = pd.Series(False, board.index)
+    fronts: list[object] = []
     for _, of_round in board[may_lead].groupby("round"):
-        marks[of_round.index] = _on_front(of_round, sign, costs)
-    return marks
+        fronts += of_round.index[_on_front(of_round, sign, costs)].to_list()
+    return board.index.isin(fronts)
 
 
 def _on_front(frame: pd.DataFrame, sign: int, costs: Sequence[str]) -> list[bool]:

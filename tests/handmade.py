@@ -33,6 +33,9 @@ verdict: {seeds: 2, finalists: 2, presets: [r2d2], baselines: [nearest_neighbour
 """
 """The default protonet, the preset r2d2, the baseline nearest_neighbour, and prototypes."""
 
+TWO = SPACE.replace("rounds:", "objectives: [score, adapt_seconds]\nrounds:")
+"""The same, judged by what a task takes, too."""
+
 GROUPS = tuple(f"script-{letter}" for letter in "abcdefgh")
 TASKS = 16
 

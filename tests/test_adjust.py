@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from pathlib import Path
 
 import pytest
-from handmade import Story
+from handmade import SPACE as SPACE_BY_HAND
+from handmade import TWO, Story, plan_of, prototypes
 from inline_runner import SPACE, InlineRunner, inline_resume, inline_run, lasting, rows_of
 from test_meta_loop import cut_copy
 
 import metatune
 from metatune.adjust import adjust
 from metatune.confirm import confirmation
+from metatune.search import evidence_after
 from metatune.space import Method, Region, load_space
 
 GRADIENT = (
@@ -127,3 +130,36 @@ def test_without_the_default_on_confirm_nobody_is_followed() -> None:
     adjusted, moves = adjust(Method(), story.driver())
     assert (adjusted.round, adjusted.incumbents, adjusted.region) == (1, (), Region())
     assert moves == []
+
+
+def test_with_costs_the_region_follows_the_front_below_the_default_too() -> None:
+    for text, reaches in ((TWO, True), (SPACE_BY_HAND, False)):
+        story = Story(plan_of(text))
+        default = story.trial("protonet", 0.5, 0.5, 0.5, seconds=0.2)
+        for number in range(6):
+            strategy = prototypes(0.5 + number / 100)
+            story.trial(f"t{number}", 0.4, 0.4, 0.4, strategy=strategy, seconds=0.3)
+        best = story.trial("best", 0.9, 0.9, 0.9, strategy=prototypes(0.6), seconds=0.4)
+        fast = story.trial("fast", 0.45, 0.45, 0.45, strategy=prototypes(0.2), seconds=0.1)
+        confirmation(story.driver(), Method())
+        scores = {default: (0.5, 0.2), best: (0.9, 0.4), fast: (0.45, 0.1)}
+        for trial, (score, seconds) in scores.items():
+            story.score(trial, "confirm", score, seconds=seconds)
+        adjusted, _ = adjust(Method(), story.driver())
+        low, _ = adjusted.region.ranges["head.scale"]
+        assert (low < 0.15) == reaches
+
+
+def test_evidence_carries_costs_where_they_are_objectives() -> None:
+    for text, known in ((TWO, True), (SPACE_BY_HAND, False)):
+        story = Story(plan_of(text))
+        story.trial("protonet", 0.5, 0.5, 0.5, seconds=0.2)
+        story.trial("fast", 0.4, 0.4, state="stopped", seconds=0.1)
+        story.trial("lost", 0.4, state="diverged")
+        _, stopped, lost = evidence_after(story.driver(), Method())
+        half = pytest.approx(math.log(0.5))
+        expected = {"adapt_seconds": ((1, half), (2, half))} if known else {}
+        assert stopped.costs == expected
+        assert lost.costs == {}
+        again = Method.model_validate(Method(evidence=(stopped,)).model_dump(mode="json"))
+        assert again.evidence == (stopped,)

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from handmade import GROUPS, TASKS, Story, family, plan_of
+from handmade import GROUPS, SPACE, TASKS, TWO, Story, family, plan_of
 from inline_runner import rows_of
 from scipy import stats
 
 import metatune
-from metatune.analysis import SELECT_COLUMNS, TEST_COLUMNS, leaderboard, verdict_table
+from metatune.analysis import (
+    SELECT_COLUMNS,
+    TEST_COLUMNS,
+    leaderboard,
+    pareto,
+    verdict_table,
+)
 from metatune.records.parquet import tables
 from metatune.records.reading import Run
-from metatune.records.rows import Concluded, Ended
+from metatune.records.rows import Asked, Concluded, Ended, Scored
 from metatune.statistics import holm, mean_ranks, sign_flip_p
 
 
@@ -155,6 +162,83 @@ def test_transductive_scores_are_marked() -> None:
     trial = story.trial("joint", state=None)
     story.score(trial, "select", 0.9, rung=1, transductive=True)
     assert leaderboard(story.run())["transductive"].to_dict() == {"r1-0000": False, trial: True}
+
+
+# --- fronts --------------------------------------------------------------------------------------
+
+
+def traded(text: str = TWO) -> Story:
+    """Three on the front, one behind it, and one that is better than all and was stopped."""
+    story = Story(plan_of(text))
+    story.trial("protonet", 0.5, 0.5, 0.5, seconds=0.04)
+    story.trial("best", 0.7, 0.7, 0.7, seconds=0.08)
+    story.trial("behind", 0.45, 0.45, 0.45, seconds=0.05)
+    story.trial("fast", 0.4, 0.4, 0.4, seconds=0.01)
+    story.trial("stopped", 0.9, seconds=0.001, state="stopped")
+    return story
+
+
+@pytest.mark.parametrize("text", [TWO, SPACE])
+def test_the_front_is_whom_no_completed_trial_of_the_round_dominates(text: str) -> None:
+    board = leaderboard(traded(text).run())
+    marks = dict(zip(board["name"], board["pareto"], strict=True))
+    assert marks == {
+        "best": True, "protonet": True, "fast": True, "behind": False, "stopped": False,
+    }  # fmt: skip
+    assert board["pareto"].dtype == bool
+    seconds = dict(zip(board["name"], board["adapt_seconds"], strict=True))
+    assert seconds == pytest.approx(
+        {"best": 0.08, "protonet": 0.04, "fast": 0.01, "behind": 0.05, "stopped": 0.001}
+    )
+
+
+def test_pareto_gives_the_front_from_the_best_to_the_fastest() -> None:
+    run = traded().run()
+    front = pareto(run)
+    assert front["name"].to_list() == ["best", "protonet", "fast"]
+    assert tuple(front.columns) == SELECT_COLUMNS
+    assert pareto(run, 1).equals(front)
+    assert pareto(run, 2).empty
+    assert pareto(Story().run()).empty
+
+
+def test_where_lower_is_better_the_front_has_the_lower_errors(run: Run) -> None:
+    front = pareto(run)
+    assert front["score"].is_monotonic_increasing
+    assert front["adapt_seconds"].is_monotonic_decreasing
+    assert front["score"].iloc[0] == leaderboard(run).query("state == 'completed'")["score"].min()
+
+
+def test_a_front_is_of_one_round(run: Run) -> None:
+    story = traded()
+    later = [replace(row, round=2, trial=row.trial.replace("r1", "r2")) for row in story.rows
+             if isinstance(row, Asked | Scored)]  # fmt: skip
+    ends = [replace(row, trial=row.trial.replace("r1", "r2")) for row in story.rows
+            if isinstance(row, Ended)]  # fmt: skip
+    worse = [replace(row, scores=[score - 0.3 for score in row.scores])
+             if isinstance(row, Scored) else row for row in later]  # fmt: skip
+    story.rows += [*worse, *ends]
+    both = story.run()
+    assert pareto(both).index.to_list() == ["r2-0001", "r2-0000", "r2-0003"]
+    assert pareto(both, 1).index.to_list() == ["r1-0001", "r1-0000", "r1-0003"]
+    assert leaderboard(both)["pareto"].sum() == 6
+
+
+def test_what_only_finds_out_is_not_on_the_front() -> None:
+    story = traded()
+    at = next(i for i, row in enumerate(story.rows) if getattr(row, "name", "") == "best")
+    story.rows[at] = replace(story.rows[at], origin="probe")  # type: ignore[call-arg]
+    assert pareto(story.run())["name"].to_list() == ["protonet", "fast"]
+
+
+def test_a_verdicts_front_is_of_what_was_measured_on_test() -> None:
+    story = traded()
+    on_test = {"r1-0000": (0.6, 0.04), "r1-0001": (0.5, 0.08), "r1-0003": (0.3, 0.02)}
+    for trial, (score, seconds) in on_test.items():
+        story.score(trial, "test", score, replica=1, seconds=seconds)
+    story.rows.append(Concluded("r1-0001", "r1-0000", "new groups", "so it is"))
+    table = verdict_table(story.run())
+    assert table["pareto"].to_dict() == {"r1-0000": True, "r1-0001": False, "r1-0003": True}
 
 
 # --- while the run goes on -----------------------------------------------------------------------

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from inline_runner import SPACE, InlineRunner
+from inline_runner import SPACE, TRADE_OFF, InlineRunner, inline_run, seconds_by_steps
 
 import metatune
 from metatune import cli, session
@@ -140,6 +140,7 @@ WRONG = {
     "an unknown family": ("name: sinusoid", "name: cosinusoid", "cosinusoid"),
     "no trials": ("trials: 9", "trials: 0", "trials"),
     "a tab": ("seed: 0", "\tseed: 0", "tab"),
+    "no score": ("seed: 0", "objectives: [adapt_seconds]", "score"),
 }  # fmt: skip
 
 
@@ -341,6 +342,21 @@ def test_the_leaderboard_shows_trials_verdict_and_sentence(
         assert f" {name} " in done.out
     assert "Verdict: mse on unseen test tasks (new tasks, 2 trainings each)" in done.out
     assert run.verdicts.iloc[0]["sentence"] in done.out.splitlines()
+
+
+def test_the_leaderboard_of_two_objectives_stars_the_front(
+    command: Command, tmp_path: Path
+) -> None:
+    path = inline_run(TRADE_OFF, tmp_path / "run", runner=InlineRunner(seconds=seconds_by_steps))
+    run, out = metatune.read_run(path), command("leaderboard", path).out
+    trials, _, verdict = out.partition("Verdict: ")
+    starred = [line for line in trials.splitlines() if " * " in line]
+    names = run.trials.loc[run.rounds.iloc[0]["front"], "name"]
+    assert len(starred) == len(names)
+    for name, line in zip(names, starred, strict=True):  # both from the best to the fastest
+        assert f" {name} " in line
+    assert "ms a task" in trials
+    assert " * " in verdict
 
 
 def test_the_leaderboard_shows_as_many_trials_as_asked(command: Command, finished: Path) -> None:

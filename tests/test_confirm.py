@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from handmade import SPACE, TASKS, Story, kind_of, plan_of, prototypes
+from dataclasses import replace
 
-from metatune.confirm import Queue, confirmation, confirmed, leaders
+from handmade import SPACE, TASKS, TWO, Story, kind_of, plan_of, prototypes
+
+from metatune.confirm import (
+    Queue,
+    confirmation,
+    confirmed,
+    finalists,
+    front,
+    leaders,
+)
 from metatune.jobs import RungResult, TrialJob
 from metatune.records.rows import Ended, Looked, Scored
 from metatune.space import Method
@@ -186,3 +195,78 @@ def test_before_any_look_nobody_is_confirmed() -> None:
     story = Story()
     rivals_and(story)
     assert confirmed(story.driver(), 1) == []
+
+
+# --- several objectives --------------------------------------------------------------------------
+
+
+def traded(count: int, text: str = TWO) -> tuple[Story, list[str]]:
+    """The named three, slow and bad; and so many of which each is a little better and slower."""
+    story = Story(plan_of(text))
+    story.trial("protonet", 0.3, 0.3, 0.3, seconds=0.9)
+    story.trial("r2d2", 0.2, 0.2, 0.2, seconds=0.9)
+    story.trial("nearest_neighbour", 0.1, seconds=0.9)
+    scores = [(0.5 + i / 100, 0.01 * (i + 1)) for i in range(count)]
+    return story, [story.trial(f"t{i}", s, s, s, seconds=c) for i, (s, c) in enumerate(scores)]
+
+
+def looked(story: Story, scores: dict[str, tuple[float, float]]) -> None:
+    """The look at confirm, with the score and the seconds a task of each trial."""
+    confirmation(story.driver(), Method())
+    for trial, (score, seconds) in scores.items():
+        story.score(trial, "confirm", score, seconds=seconds)
+
+
+def test_with_costs_leaders_lie_over_the_whole_front_best_first() -> None:
+    story, trials = traded(11)
+    found = [trial.id for trial in leaders(story.driver(), Method())]
+    assert found == [*reversed(trials[::2]), "r1-0000"]
+    alone, trials = traded(11, SPACE)
+    assert [trial.id for trial in leaders(alone.driver(), Method())] == [
+        *reversed(trials[-6:]), "r1-0000",
+    ]  # fmt: skip
+
+
+def test_with_costs_the_front_leads_before_better_ones_that_are_dominated() -> None:
+    story, _ = traded(0)
+    best = story.trial("best", 0.9, 0.9, 0.9, seconds=0.5)
+    for number in range(7):  # a little worse and slower than the best
+        story.trial(f"t{number}", 0.8, 0.8, 0.8 + number / 100, seconds=0.6)
+    fast = story.trial("fast", 0.4, 0.4, 0.4, seconds=0.1)
+    found = [trial.id for trial in leaders(story.driver(), Method())]
+    assert found[:2] == [best, fast]
+    assert len(found) == 7
+
+
+def test_a_front_is_whom_no_completed_trial_dominates() -> None:
+    story, trials = traded(4)
+    story.trial("behind", 0.505, 0.505, 0.505, seconds=0.02)
+    story.trial("stopped", 0.9, seconds=0.001, state="stopped")
+    assert [trial.id for trial in front(story.driver(), 1)] == trials[::-1]
+
+
+def test_what_only_finds_out_is_on_no_front() -> None:
+    story, trials = traded(2)
+    probe = story.trial("probe", 0.9, 0.9, 0.9, seconds=0.001)
+    at = next(i for i, row in enumerate(story.rows) if getattr(row, "trial", "") == probe)
+    story.rows[at] = replace(story.rows[at], origin="probe")  # type: ignore[call-arg]
+    assert [trial.id for trial in front(story.driver(), 1)] == trials[::-1]
+
+
+def test_with_the_score_alone_no_front_is_told_of() -> None:
+    story, _ = traded(3, SPACE)
+    assert front(story.driver(), 1) == []
+    assert front(story.driver(), 1, "confirm") == []
+
+
+def test_finalists_are_the_best_and_the_fastest_on_confirms_front() -> None:
+    story, trials = traded(3)
+    fast, middle, best = trials
+    looked(story, {"r1-0000": (0.3, 0.9), fast: (0.4, 0.1), middle: (0.5, 0.3), best: (0.7, 0.2)})
+    driver = story.driver()
+    assert [t.id for t in confirmed(driver, 1)] == [best, middle, fast, "r1-0000"]
+    assert [t.id for t in front(driver, 1, "confirm")] == [best, fast]
+    assert [t.id for t in finalists(driver, 1)] == [best, fast]
+    alone, trials = traded(3, SPACE)
+    looked(alone, {"r1-0000": (0.3, 0.9), trials[0]: (0.4, 0.1), trials[1]: (0.5, 0.3)})
+    assert [t.id for t in finalists(alone.driver(), 1)] == [trials[1], trials[0]]

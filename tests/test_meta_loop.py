@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 from inline_runner import (
     SPACE,
+    TRADE_OFF,
     InlineRunner,
     inline_resume,
     inline_run,
     lasting,
     rows_of,
+    seconds_by_steps,
     study_of,
 )
 
@@ -495,3 +497,51 @@ def test_a_round_whose_gain_is_not_borne_out_is_the_last(tmp_path: Path) -> None
     assert list(run.rounds["borne_out"]) == [True, False]
     assert run.trials["round"].max() == 2
     assert len(run.verdicts) == 1
+
+
+# --- several objectives --------------------------------------------------------------------------
+
+TRADED_TWICE = TRADE_OFF.replace("rounds: {count: 1}", "rounds: {count: 2}").replace(
+    "trials: 12", "trials: 20"
+)
+
+
+def by_steps() -> InlineRunner:
+    """A runner whose clock tells the same in every run."""
+    return InlineRunner(seconds=seconds_by_steps)
+
+
+@pytest.fixture(scope="module")
+def traded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two rounds, judged by score and seconds."""
+    return inline_run(TRADED_TWICE, tmp_path_factory.mktemp("trd") / "run", runner=by_steps())
+
+
+def test_two_rounds_of_two_objectives_are_two_runs_of_one_round(
+    traded: Path, tmp_path: Path
+) -> None:
+    one = TRADED_TWICE.replace("count: 2", "count: 1").replace("trials: 20", "trials: 10")
+    first = inline_run(one, tmp_path / "first", runner=by_steps())
+    text = (first / "method.yaml").read_text()
+    assert "adapt_seconds" in text.partition("evidence:")[2]
+    second = inline_run(text, tmp_path / "second", runner=by_steps())
+    found = lasting(of_round(rows_of(second), 2))
+    expected = lasting(of_round(rows_of(traded), 2))
+    assert [{**row, "method": None} for row in found] == [
+        {**row, "method": None} for row in expected
+    ]
+
+
+@pytest.mark.usefixtures("_no_sync")
+def test_a_run_of_two_objectives_that_was_killed_ends_with_the_same_records(
+    traded: Path, tmp_path: Path
+) -> None:
+    rows = rows_of(traded)
+    for kept in range(0, len(rows), 13):
+        copy = cut_copy(traded, tmp_path / str(kept) / "run", rows, kept)
+        inline_resume(copy, runner=by_steps())
+        assert lasting(rows_of(copy)) == lasting(rows), f"cut after {kept} rows"
+        assert (copy / "method.yaml").read_text() == (traded / "method.yaml").read_text()
+        told = [[(t.state, t.values) for t in study_of(run).trials] for run in (copy, traded)]
+        assert told[0] == told[1]
+        shutil.rmtree(copy)

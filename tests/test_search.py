@@ -8,9 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from handmade import GROUPS, TWO, Story, family, kind_of, plan_of, prototypes
 from handmade import SPACE as BY_HAND
-from handmade import Story, kind_of, plan_of, prototypes
-from inline_runner import SPACE, InlineRunner, inline_run, rows_of, study_of
+from inline_runner import (
+    SPACE,
+    TRADE_OFF,
+    InlineRunner,
+    inline_run,
+    rows_of,
+    seconds_by_steps,
+    study_of,
+)
 
 import metatune
 from metatune.errors import RunError
@@ -347,6 +355,108 @@ def test_one_of_each_structure_passes_a_rung() -> None:
     assert other.trial == second
     assert search.on_result(other, result(other, 1, score=0.1)) is False
     assert [e.trial for e in kind_of(story.rows, Ended)[3:]] == [second]
+
+
+# --- several objectives --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trade_off(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run judged by score and seconds, in which more steps are better and slower."""
+    runner = InlineRunner(seconds=seconds_by_steps)
+    return inline_run(TRADE_OFF, tmp_path_factory.mktemp("trade") / "run", runner=runner)
+
+
+def by_hand(run: metatune.Run) -> list[str]:
+    """The front of a run's completed trials, the best first: a lower error, or fewer steps."""
+    done = run.trials.query("state == 'completed'")
+    points = {
+        str(trial): (row["score"], row["score_seconds"] / 8) for trial, row in done.iterrows()
+    }
+    front = [
+        trial
+        for trial, own in points.items()
+        if not any(
+            other[0] <= own[0] and other[1] <= own[1] and other != own for other in points.values()
+        )
+    ]
+    return sorted(front, key=lambda trial: points[trial])
+
+
+def test_a_better_and_a_faster_strategy_both_come_through_and_what_is_neither_does_not(
+    trade_off: Path, tmp_path: Path
+) -> None:
+    run = metatune.read_run(trade_off)
+    state = run.trials.set_index("name")["state"]
+    assert (state[["best", "good", "middle", "fastest"]] == "completed").all()
+    assert state["dull"] == "stopped"  # as slow as the good one, and worse
+    alone = TRADE_OFF.replace("objectives: [score, adapt_seconds]", "objectives: [score]")
+    other = metatune.read_run(inline_run(alone, tmp_path / "run"))
+    state = other.trials.set_index("name")["state"]
+    assert (state[["best", "middle"]] == "completed").all()
+    assert (state[["good", "fastest", "dull"]] == "stopped").all()
+
+
+def test_the_front_of_a_round_is_recorded_best_first(trade_off: Path) -> None:
+    run = metatune.read_run(trade_off)
+    (front,) = run.rounds["front"]
+    assert front == by_hand(run)
+    names = list(run.trials.loc[front, "name"])
+    assert (names[0], names[-1]) == ("best", "fastest")
+    looked = run.trials.loc[run.looks.iloc[-1]["trials"], "name"]
+    assert list(looked) == ["best", "fastest", "middle"]
+    assert run.verdicts.iloc[0]["winner"] == front[0]
+
+
+def test_optuna_finds_the_recorded_front_in_the_study(trade_off: Path) -> None:
+    run, study = metatune.read_run(trade_off), study_of(trade_off)
+    assert study.metric_names == ["gain", "adapt_seconds"]
+    best = {trial.user_attrs["trial"] for trial in study.best_trials}
+    assert best == set(run.rounds.iloc[0]["front"])
+    middle = run.trials.loc["r1-0000"]
+    for trial in study.trials:
+        row = run.trials.loc[trial.user_attrs["trial"]]
+        assert trial.intermediate_values == {}
+        if row["state"] == "completed":
+            ratio = row["score_seconds"] / middle["score_seconds"]
+            assert trial.values[0] == pytest.approx(middle["score"] - row["score"])
+            assert trial.values[1] == pytest.approx(np.log(ratio))
+        else:
+            assert (trial.state.name, trial.values) == ("PRUNED", None)
+
+
+def looked_at(job: TrialJob, score: float, seconds: float, tasks: int = 12) -> RungResult:
+    """A look at the first tasks of the first rung."""
+    whole = result(job, 1, score)
+    return replace(
+        whole,
+        whole=False,
+        score_seconds=seconds * tasks,
+        tasks=whole.tasks[:tasks],
+        groups=whole.groups[:tasks],
+        scores=tuple(score + 0.001 * (task % 3) for task in range(tasks)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds", "goes_on"),
+    [(TWO, 0.5, True), (TWO, 1.0, False), (TWO, 2.0, False), (BY_HAND, 0.5, False)],
+)
+def test_with_costs_a_race_is_lost_to_a_leader_that_is_no_slower_only(
+    text: str, seconds: float, goes_on: bool
+) -> None:
+    one_group = plan_of(text, family(GROUPS[:1]))
+    story = Story(one_group, groups=GROUPS[:1])
+    story.trial("protonet", 0.9, 0.9, 0.9, seconds=1.0)
+    story.trial("r2d2", 0.2, 0.2, 0.2, seconds=0.1)  # faster, and no better
+    story.trial("nearest_neighbour", 0.2, seconds=0.1)
+    search = Search(story.driver(), Method())
+    job = next_of(search)
+    assert search.on_result(job, looked_at(job, 0.3, seconds)) is goes_on
+    ends = [end for end in kind_of(story.rows, Ended) if end.trial == job.trial]
+    assert [end.reason.partition(" by ")[0] for end in ends] == (
+        [] if goes_on else ["behind the leader"]
+    )
 
 
 # --- what comes back -----------------------------------------------------------------------------

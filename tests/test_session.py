@@ -235,6 +235,16 @@ def test_a_storage_that_holds_another_run_of_this_name_is_refused(tmp_path: Path
     inline_resume(first)  # the one that it belongs to
 
 
+def test_a_storage_with_a_study_of_other_objectives_is_refused(tmp_path: Path) -> None:
+    url, runner = f"sqlite:///{tmp_path}/studies.db", InlineRunner()
+    optuna.create_study(storage=url, study_name="run", direction="maximize")
+    two = TINY.replace("budget:", "objectives: [score, adapt_seconds]\nbudget:")
+    with pytest.raises(RunError, match="has the directions maximize, but the objectives") as error:
+        inline_run(two, tmp_path / "run", storage=url, runner=runner)
+    assert "\n" not in str(error.value)
+    assert runner.jobs == []
+
+
 def test_a_lost_journal_is_made_again_from_the_records(finished: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(finished, tmp_path / finished.name)
     journal = copy / "study.log"

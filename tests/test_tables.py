@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from handmade import Story
+from handmade import SPACE, TWO, Story, plan_of
 from inline_runner import rows_of
 from rich.console import Console
 from rich.table import Table
@@ -37,9 +37,9 @@ def run(finished: Path) -> Run:
     return metatune.read_run(finished)
 
 
-def decided(transductive: bool = False) -> Story:
+def decided(transductive: bool = False, text: str = SPACE) -> Story:
     """A verdict of hand-made scores: ``new`` wins against r2d2."""
-    story = Story()
+    story = Story(plan_of(text))
     names = {"protonet": 0.5, "r2d2": 0.6, "nearest_neighbour": 0.3, "new": 0.7}
     trials = {
         name: story.trial(name, *([score] * (1 if "near" in name else 3)))
@@ -160,3 +160,36 @@ def test_the_winner_is_told_by_its_knobs_or_whole_where_it_lies_outside(run: Run
     assert text.startswith("r2d2 is ridge, first_order: ")
     assert "backbone.width = 8" in text
     assert "{" not in text
+
+
+# --- several objectives ---------------------------------------------------------------------------
+
+
+def headings(table: Table) -> list[str]:
+    return [str(column.header) for column in table.columns]
+
+
+def test_with_costs_both_tables_mark_the_front_and_say_what_a_task_takes() -> None:
+    story = decided(text=TWO)
+    run = story.run()
+    for table in (tables.select_table(run, 20), tables.test_table(run)):
+        mark, took = headings(table).index("front"), headings(table).index("ms a task")
+        rows = {row[1].partition(" ")[0]: row for row in cells(table)}
+        assert {name for name, row in rows.items() if row[mark] == "*"} == {"new"}
+        assert rows["new"][took] == "10"
+
+
+def test_with_the_score_alone_no_front_is_shown(run: Run) -> None:
+    for table in (tables.select_table(run, 20), tables.test_table(run)):
+        assert "front" not in headings(table)
+    assert "ms a task" not in headings(tables.select_table(run, 20))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(1.2345, "1234"), (0.0123, "12"), (0.00123, "1.2"), (0.0000123, "0.012")]
+)
+def test_what_a_task_takes_is_in_milliseconds(seconds: float, shown: str) -> None:
+    story = Story(plan_of(TWO))
+    story.trial("protonet", 0.5, 0.5, 0.5, seconds=seconds)
+    table = tables.select_table(story.run(), 1)
+    assert cells(table)[0][headings(table).index("ms a task")] == shown

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from handmade import GROUPS, SPACE, TASKS, Story, family, kind_of, plan_of
+from handmade import GROUPS, SPACE, TASKS, TWO, Story, family, kind_of, plan_of
 from scipy import stats
 
 from metatune.confirm import confirmation
@@ -84,6 +84,27 @@ def test_finalists_come_first_then_default_presets_and_baselines() -> None:
     confirm = {**CONFIRM, "more0": 0.9, "more1": 0.4}
     found = [t.asked.name for t in entrants(searched(story, **confirm), 1)]
     assert found == ["more0", "new", "protonet", "r2d2", "nearest_neighbour"]
+
+
+def test_with_costs_the_fastest_of_the_front_meets_and_the_best_may_win() -> None:
+    story = Story(plan_of(TWO))
+    names = {"protonet": 0.5, "r2d2": 0.45, "nearest_neighbour": 0.3, "good": 0.65, "new": 0.7}
+    seconds = {"protonet": 0.02, "r2d2": 0.02, "good": 0.03, "new": 0.03, "fast": 0.01}
+    for name, score in {**names, "fast": 0.4}.items():
+        rungs = [score] * (1 if name == "nearest_neighbour" else 3)
+        story.trial(name, *rungs, seconds=seconds.get(name, 0.9))
+    driver = story.driver()
+    confirmation(driver, Method())
+    for trial in kind_of(story.rows, Looked)[0].trials:
+        name = driver.history.trials[trial].asked.name
+        score = {**names, "fast": 0.4}[name]
+        story.score(trial, "confirm", score, seconds=seconds.get(name, 0.9))
+    driver = story.driver()
+    names_of = [trial.asked.name for trial in entrants(driver, 1)]
+    assert names_of == ["new", "fast", "protonet", "r2d2", "nearest_neighbour"]
+    tests = dict.fromkeys(names_of, 0.5) | {"fast": 0.9}
+    final = conclude(after_trainings(story, **tests), 1)
+    assert driver.history.trials[final.winner].asked.name == "new"
 
 
 def test_a_preset_that_did_not_complete_does_not_meet() -> None:
