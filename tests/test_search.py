@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,9 +24,11 @@ from inline_runner import (
 import metatune
 from metatune.errors import RunError
 from metatune.jobs import RungResult, TrialJob
+from metatune.proposer import Observation, propose
 from metatune.records.rows import Asked, Ended, Scored
 from metatune.search import Search, spent
-from metatune.space import Method
+from metatune.space import KnobTree, Method, Seen
+from metatune.space.knobs import Params
 from metatune.strategy import Meta
 
 
@@ -423,6 +426,53 @@ def test_optuna_finds_the_recorded_front_in_the_study(trade_off: Path) -> None:
             assert trial.values[1] == pytest.approx(np.log(ratio))
         else:
             assert (trial.state.name, trial.values) == ("PRUNED", None)
+
+
+def heard(text: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the proposer is asked with, after a round before and some trials of this one."""
+    told: dict[str, Any] = {}
+
+    def listening(
+        tree: KnobTree, observations: list[Observation], seed: int, **more: Any
+    ) -> Params:
+        told.update(more, observations=observations)
+        return propose(tree, observations, seed, **more)
+
+    monkeypatch.setattr("metatune.search.propose", listening)
+    story = Story(plan_of(text))
+    story.trial("protonet", 0.5, 0.5, 0.5, seconds=0.2)
+    story.trial("r2d2", 0.6, 0.6, 0.6)
+    story.trial("nearest_neighbour", 0.3)
+    story.trial("fast", 0.4, 0.4, 0.4, seconds=0.1)
+    for number in range(3):  # better than the fast one, and no slower than the default
+        story.trial(f"t{number}", *[0.5 + number / 100] * 3, seconds=0.2)
+    costs = {"adapt_seconds": ((1, -0.5),)}
+    seen = Seen(params={"head.scale": 0.5}, state="stopped", gains=((1, 0.25),), costs=costs)
+    next_of(Search(story.driver(), Method(evidence=(seen,))))
+    return told
+
+
+def test_the_proposer_hears_of_costs_in_this_round_and_in_those_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = heard(TWO, monkeypatch)
+    assert told["costs"] == ("adapt_seconds",)
+    before, default, fast = told["observations"][:3]
+    assert before == Observation(
+        {"head.scale": 0.5}, "stopped", {1: 0.25}, {"adapt_seconds": {1: -0.5}}
+    )
+    assert default.costs == {"adapt_seconds": {1: 0.0, 2: 0.0, 3: 0.0}}
+    half = pytest.approx(float(np.log(0.5)))
+    assert fast.costs == {"adapt_seconds": {1: half, 2: half, 3: half}}
+
+
+def test_the_fastest_is_mutated_beside_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    both, alone = (heard(text, monkeypatch) for text in (TWO, BY_HAND))
+    fast = both["observations"][2].params
+    assert both["bases"][:2] == [both["observations"][5].params, fast]
+    assert fast not in alone["bases"]
+    assert alone["costs"] == ()
+    assert all(o.costs == {} for o in alone["observations"][1:])
 
 
 def looked_at(job: TrialJob, score: float, seconds: float, tasks: int = 12) -> RungResult:
