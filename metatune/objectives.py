@@ -57,13 +57,14 @@ def log_ratio(name: str, own: Measured, reference: Measured) -> float:
 
 def dominated_by(own: Sequence[float] | NDArray[np.float64], merits: Merits) -> int:
     """How many dominate one of ``(objectives,)`` merits; none, if it is on their front."""
-    points = np.asarray(merits, dtype=np.float64)
-    return int(np.count_nonzero((points >= own).all(axis=1) & (points > own).any(axis=1)))
+    point = np.asarray(own, dtype=np.float64)[:, None]
+    others = np.asarray(merits, dtype=np.float64).reshape(-1, len(own)).T
+    return int(np.count_nonzero((others >= point).all(axis=0) & (others > point).any(axis=0)))
 
 
 def dominators(merits: Merits) -> list[int]:
     """By how many others each is dominated."""
-    points = np.asarray(merits, dtype=np.float64)
+    points = np.asfortranarray(merits, dtype=np.float64)  # compared objective by objective
     return [dominated_by(own, points) for own in points]
 
 
