@@ -1,7 +1,7 @@
 """What each means of the search brings: whole searches replayed from a table of strategies.
 
     python benchmarks/table.py                # makes the table, once
-    python benchmarks/replay.py --seeds 100   # half an hour on two cores
+    python benchmarks/replay.py --seeds 100   # fifteen minutes on two cores
 
 The real loop runs, with its records, statistics, proposals and stops; only trainings are looked up
 (``table.py``). Each policy has what the one above it has, and one means more. All get the same
@@ -33,7 +33,7 @@ from metatune.prior import learn_prior, prior_of, write_prior
 from metatune.records.folder import RunFolder
 from metatune.records.reading import read_rows, read_run
 
-BUDGETS = (150, 300)  # core seconds
+BUDGETS = (150,)  # core seconds
 # The run that a prior is made from: on another problem, for so many core seconds.
 EARLIER: dict[str, Any] = {"rungs": 3, "race": 0.05, "full": RUNGS[2], "seconds": 300}
 ROUNDS: dict[str, Any] = {"rungs": 3, "race": 0.05, "rounds": 2, "full": RUNGS[-2]}
