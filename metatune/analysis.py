@@ -26,15 +26,15 @@ SELECT_COLUMNS = (
     "gain", "gain_low", "gain_high", "resource", "seconds", "transductive",
 )  # fmt: skip
 TEST_COLUMNS = (
-    "name", "structure", "origin", "trainings", "tasks", "groups", "score", "low", "high", "gain",
-    "gain_low", "gain_high", "over_rival", "over_rival_low", "over_rival_high", "rank",
-    "beaten_p", "beaten_share", "worse_share", "select", "confirm", "train_seconds",
+    "name", "structure", "origin", "members", "trainings", "tasks", "groups", "score", "low",
+    "high", "gain", "gain_low", "gain_high", "over_rival", "over_rival_low", "over_rival_high",
+    "rank", "beaten_p", "beaten_share", "worse_share", "select", "confirm", "train_seconds",
     "adapt_seconds", "transductive",
 )  # fmt: skip
 
 
 def leaderboard(run: Run) -> pd.DataFrame:
-    """Every trial by its newest scores on ``select``, best first.
+    """Every trial by its newest scores on ``select``, best first; and an ensemble of leaders.
 
     Returns:
         A frame indexed by trial, those of the newest round first, which have seen other tasks and
@@ -43,18 +43,22 @@ def leaderboard(run: Run) -> pd.DataFrame:
         same rung (positive is better; NaN until the default was there; completed trials are
         compared with the completed default), with its interval; ``structure``, what kind of
         strategy it is;
-        ``rung``, ``resource`` in forward-equivalents, ``seconds`` of training and scoring, and
-        whether query points were scored jointly. Completed trials come first, then those that
-        reached a higher rung.
+        ``rung``, ``resource`` in forward-equivalents, ``seconds`` of training and scoring (an
+        ensemble's are its members'), and whether query points were scored jointly. Completed
+        trials come first, then those that reached a higher rung.
     """
     sign = run.info["family"]["sign"]
     scores = _by_trial_and_rung(run.scores.query("split == 'select' and replica == 0"))
     defaults = _defaults(run)
     rows = []
     for trial, known in run.trials.iterrows():
+        if known["origin"] == "ensemble" and str(trial) not in scores:
+            continue  # one that the verdict alone compares with
         default = defaults.get(known["round"], "")
         columns = ["name", "round", "structure", "origin", "state", "seconds"]
         row: dict[str, Any] = {"trial": trial} | {name: known[name] for name in columns}
+        if known["members"]:
+            row["seconds"] = run.trials.loc[known["members"], "seconds"].sum()
         if rungs := scores.get(str(trial)):
             rung, done = max(rungs), known["state"] == "completed"
             own = rungs[rung]
@@ -84,7 +88,8 @@ def verdict_table(run: Run) -> pd.DataFrame:
         the share of units on which the winner is better than this entrant; ``worse_share``, the
         share of tasks that it makes worse than the default does; ``select`` and ``confirm``, what
         it scored there; ``train_seconds`` of one training and ``adapt_seconds`` for learning and
-        judging one task.
+        judging one task. For an ensemble, trainings are blends of its ``members``, and seconds are
+        the sums of theirs.
     """
     if run.verdicts.empty:
         return pd.DataFrame(columns=list(TEST_COLUMNS)).rename_axis("trial")
@@ -98,13 +103,16 @@ def verdict_table(run: Run) -> pd.DataFrame:
         trial
         for trial in entrants
         if trial != final["winner"]
-        and run.trials.loc[trial, "origin"] in ("default", "preset", "baseline")
+        and (
+            run.trials.loc[trial, "origin"] in ("default", "preset", "baseline")
+            or trial == final["rival"]  # an ensemble, where the winner is one
+        )
     ]
     compared = _comparisons(entrants, str(final["winner"]), default, opponents, sign)
     rows = []
     for trial, own in entrants.items():
         known, costs = run.trials.loc[trial], curves[curves["trial"] == trial]
-        columns = ["name", "structure", "origin"]
+        columns = ["name", "structure", "origin", "members"]
         row: dict[str, Any] = {"trial": trial} | {name: known[name] for name in columns}
         row["trainings"], row["tasks"] = len(costs), len(own)
         row["groups"] = own["group"].nunique()

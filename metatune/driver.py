@@ -6,13 +6,14 @@ A row is synced to the log first, then folded into the history, then told to the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from time import monotonic
 
 from metatune.budget import Meter, core_seconds, trial_seconds, verdict_seconds
 from metatune.history import History, Trial
-from metatune.jobs import TrialJob
+from metatune.jobs import TrialJob, rung_folder
 from metatune.prior import Fitted
 from metatune.proposer import Ledger
 from metatune.records.folder import RunFolder, write_atomically
@@ -184,18 +185,31 @@ class Driver:
         once = self._verdict_seconds(self.trainings_left(seeds=1), workers)
         return min(wanted, max(once, MOST_FOR_VERDICT * total))
 
-    def affordable_seeds(self, entrants: int) -> int:
-        """How often the budget lets each of so many be trained anew; once in any case."""
+    def affordable_seeds(self, entrants: Sequence[str]) -> int:
+        """How often the budget lets each of these be trained anew; once in any case."""
         used = {None: self.elapsed(), 1: core_seconds(self.history)}
         for seeds in range(self.plan.space.space.verdict.seeds, 1, -1):
+            trainings = len(self.history.owed(entrants, seeds))
             fits = [
-                used[workers] + self._verdict_seconds(entrants * seeds, workers) <= total
+                used[workers] + self._verdict_seconds(trainings, workers) <= total
                 for workers in used
                 if (total := self._total(workers)) is not None
             ]
             if all(fits):
                 return seeds
         return 1
+
+    def room_for(self, trainings: Sequence[float], under_way: float = 0.0) -> bool:
+        """True if a few more trainings fit into what is left of the budget.
+
+        Args:
+            trainings: seconds of each.
+            under_way: seconds of those that were started and have not come to their end.
+        """
+        core, clock = self._total(1), self._total(None)
+        wall = sum(trainings) if self.workers == 1 else max(trainings)
+        used = core_seconds(self.history) + under_way + sum(trainings)
+        return (core is None or used <= core) and (clock is None or self.elapsed() + wall <= clock)
 
     def _total(self, workers: int | None) -> float | None:
         """The budget in seconds of the clock, or of all workers together; None without a limit."""
@@ -223,14 +237,12 @@ class Driver:
         verdict = self.plan.space.space.verdict
         look = self.history.look_at("test")
         if look is None:
-            return (len(self.plan.space.protected) + verdict.finalists) * (seeds or verdict.seeds)
-        entrants = [self.history.trials[name] for name in look.trials]
-        done = sum(
-            trial.on("test", replica) is not None or replica in trial.replicas
-            for trial in entrants
-            for replica in range(1, look.seeds + 1)
-        )
-        return len(entrants) * look.seeds - done
+            seeds = seeds or verdict.seeds
+            entrants = len(self.plan.space.protected) + verdict.finalists + verdict.ensemble
+            # The rival is trained as often as the ensemble has members.
+            return entrants * seeds + max(0, verdict.ensemble - seeds)
+        owed = self.history.owed(look.trials, look.seeds)
+        return sum(not trial.was_trained(replica) for trial, replica in owed)
 
     def write_method(self, method: Method) -> None:
         """Write ``method.yaml``, from which another run can go on."""
@@ -247,6 +259,7 @@ class Driver:
             if isinstance(row, Asked) or (isinstance(row, Scored | Ended) and row.replica == 0)
         }
         trials = self.history.trials
+        touched &= trials.keys()  # the study knows no ensembles
         for name in sorted(touched):
             if trials[name].asked.origin == "default":
                 return self.history.of_round(trials[name].asked.round)  # compared with it
@@ -263,9 +276,6 @@ class Driver:
         seed_of: str | None = None,
     ) -> TrialJob:
         """The job of a trial, its training anew (``replica``) or its scoring elsewhere."""
-        folder = self.folder.trial(trial.id)
-        if replica:
-            folder = folder / f"replica-{replica}"
         family = self.plan.space.space.family
         return TrialJob(
             trial=trial.id,
@@ -281,11 +291,19 @@ class Driver:
             split=split,
             tasks=self.plan.tasks(split),
             train=train,
-            folder=str(folder),
+            folder=str(self._folder_of(trial.id, replica)),
             code=self.plan.code,
             seed_of=seed_of,
             looks=split == "select" and self.plan.space.space.tasks.race > 0,
         )
+
+    def kept(self, row: Scored) -> str:
+        """The folder in which a worker kept the predictions that were scored."""
+        return str(rung_folder(self._folder_of(row.trial, row.replica), row.rung))
+
+    def _folder_of(self, trial: str, replica: int) -> Path:
+        folder = self.folder.trial(trial)
+        return folder / f"replica-{replica}" if replica else folder
 
     def last_rung(self, trial: Trial) -> int:
         """The rung at which a trial is done."""

@@ -68,7 +68,7 @@ strategy:
     schedule: constant
     lr: {float: [1.0e-3, 1.0e-2], log: true}
     tasks_per_batch: {int: [2, 4], limits: [1, 30]}
-verdict: {seeds: 2, finalists: 2, presets: [maml], baselines: [scratch]}
+verdict: {seeds: 2, best_seeds: 1, finalists: 2, presets: [maml], baselines: [scratch]}
 """
 """A run of a second, in which every state occurs: the default, one that diverges, one that raises,
 a preset, a baseline that needs no training, and proposals."""

@@ -141,7 +141,7 @@ strategy:
   inner: {kind: sgd, scope: all, steps: {choice: [1, 2, 3]}, lr: 0.01}
   meta: {rule: {choice: [first_order, second_order]}}
   outer: {kind: adam, schedule: constant, lr: 1.0e-3, tasks_per_batch: 4}
-verdict: {seeds: 1, finalists: 2, presets: [maml], baselines: []}
+verdict: {seeds: 1, best_seeds: 1, finalists: 2, presets: [maml], baselines: []}
 """
 )
 """Six strategies, of which the default and the preset are two."""
