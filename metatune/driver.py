@@ -9,9 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean as mean
 from time import monotonic
 
-from metatune.budget import Meter, core_seconds, trial_seconds, verdict_seconds
+from metatune.budget import (
+    MARGIN,
+    Meter,
+    core_seconds,
+    entrants_seconds,
+    trial_seconds,
+    wall_clock,
+)
 from metatune.history import History, Trial
 from metatune.jobs import TrialJob, rung_folder
 from metatune.prior import Fitted
@@ -178,20 +186,20 @@ class Driver:
         Args:
             workers: trainings at a time; 1 gives the seconds of all workers together.
         """
-        wanted = self._verdict_seconds(self.trainings_left(), workers)
+        wanted = self._with_margin(self._trainings_left(), workers)
         total = self._total(workers)
         if total is None or self.history.look_at("test") is not None:
             return wanted
-        once = self._verdict_seconds(self.trainings_left(seeds=1), workers)
+        once = self._with_margin(self._trainings_left(seeds=1), workers)
         return min(wanted, max(once, MOST_FOR_VERDICT * total))
 
     def affordable_seeds(self, entrants: Sequence[str]) -> int:
         """How often the budget lets each of these be trained anew; once in any case."""
         used = {None: self.elapsed(), 1: core_seconds(self.history)}
         for seeds in range(self.plan.space.space.verdict.seeds, 1, -1):
-            trainings = len(self.history.owed(entrants, seeds))
+            costs = [self.seconds_anew(trial) for trial, _ in self.history.owed(entrants, seeds)]
             fits = [
-                used[workers] + self._verdict_seconds(trainings, workers) <= total
+                used[workers] + self._with_margin(costs, workers) <= total
                 for workers in used
                 if (total := self._total(workers)) is not None
             ]
@@ -207,9 +215,9 @@ class Driver:
             under_way: seconds of those that were started and have not come to their end.
         """
         core, clock = self._total(1), self._total(None)
-        wall = sum(trainings) if self.workers == 1 else max(trainings)
         used = core_seconds(self.history) + under_way + sum(trainings)
-        return (core is None or used <= core) and (clock is None or self.elapsed() + wall <= clock)
+        end = self.elapsed() + wall_clock(trainings, self.workers)
+        return (core is None or used <= core) and (clock is None or end <= clock)
 
     def _total(self, workers: int | None) -> float | None:
         """The budget in seconds of the clock, or of all workers together; None without a limit."""
@@ -217,32 +225,44 @@ class Driver:
             return self.plan.space.space.budget.core_seconds
         return None if self.plan.minutes is None else 60 * self.plan.minutes
 
-    def _verdict_seconds(self, trainings: int, workers: int | None) -> float:
-        ratio = (self.plan.tasks("confirm") + self.plan.tasks("test")) / self.plan.tasks("select")
-        final = self.plan.growth(self.plan.last_round)
-        return verdict_seconds(
-            self.history,
-            trainings,
-            workers or self.workers,
-            ratio,
-            lambda trial: final / self.plan.growth(trial.asked.round),
-        )
+    def _with_margin(self, trainings: Sequence[float], workers: int | None) -> float:
+        return MARGIN * wall_clock(trainings, workers or self.workers)
 
-    def trainings_left(self, seeds: int | None = None) -> int:
-        """Trainings that the verdict still needs; an upper bound until ``test`` is opened.
+    def seconds_anew(self, trial: Trial) -> float:
+        """What training a completed trial anew and scoring it on ``test`` takes.
+
+        The most that it has taken; before it was trained anew, as the trial itself took.
+        """
+        known = [row.train_seconds + row.score_seconds for row in trial.trainings]
+        return max(known) if known else self._estimated(trial, self.plan.tasks("test"))
+
+    def _estimated(self, trial: Trial, tasks: int) -> float:
+        latest = trial.latest()
+        assert latest is not None
+        growth = self.plan.growth(self.plan.last_round) / self.plan.growth(trial.asked.round)
+        scoring = latest.score_seconds * tasks / len(latest.tasks)
+        return growth * latest.train_seconds + scoring
+
+    def _trainings_left(self, seeds: int | None = None) -> list[float]:
+        """Seconds of each training that the verdict still needs; guessed until ``test`` is opened.
 
         Args:
             seeds: trainings of each; by default as the space has it.
         """
-        verdict = self.plan.space.space.verdict
-        look = self.history.look_at("test")
-        if look is None:
-            seeds = seeds or verdict.seeds
-            entrants = len(self.plan.space.protected) + verdict.finalists + verdict.ensemble
-            # The rival is trained as often as the ensemble has members.
-            return entrants * seeds + max(0, verdict.ensemble - seeds)
-        owed = self.history.owed(look.trials, look.seeds)
-        return sum(not trial.was_trained(replica) for trial, replica in owed)
+        verdict, history = self.plan.space.space.verdict, self.history
+        look = history.look_at("test")
+        if look is not None:
+            owed = history.owed(look.trials, look.seeds)
+            return [self.seconds_anew(t) for t, replica in owed if not t.was_trained(replica)]
+        seeds = seeds or verdict.seeds
+        tasks = self.plan.tasks("confirm") + self.plan.tasks("test")
+        # About half of an ensemble's members take part in any case.
+        others = verdict.finalists + verdict.ensemble // 2
+        each = entrants_seconds(
+            history, self.plan.space.protected, others, lambda trial: self._estimated(trial, tasks)
+        )
+        # The rival is trained as often as the ensemble has members.
+        return each * seeds + [mean(each)] * max(0, verdict.ensemble - seeds) if each else []
 
     def write_method(self, method: Method) -> None:
         """Write ``method.yaml``, from which another run can go on."""

@@ -1,4 +1,4 @@
-"""Every entrant is trained anew as often as the others; the two best, while there is room, more."""
+"""Every entrant is trained anew as often as the others; where there is room, the two best more."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from metatune.history import Trial
 from metatune.jobs import TrialJob
 from metatune.records.rows import Looked
 from metatune.verdict.ensembles import blended_at_the_verdict, members_of
-from metatune.verdict.entrants import entrants, two_best
+from metatune.verdict.entrants import entrants, trained, two_best
 
 
 def trainings(driver: Driver, round_: int) -> Queue:
@@ -28,10 +28,11 @@ def trainings(driver: Driver, round_: int) -> Queue:
 
 
 def further(driver: Driver, round_: int) -> Queue:
-    """The jobs that train the winner and its rival more often than the others.
+    """The jobs that use what the budget has left, by what the trainings before have taken.
 
-    In turns, up to ``verdict.best_seeds`` trainings of each, and as long as the budget has room for
-    one more of both by what the ones before took.
+    First all entrants in turns, where the budget was thought to be too short for ``verdict.seeds``
+    trainings of each; then the winner and its rival, up to ``verdict.best_seeds``. A turn is begun
+    only where there is room for all of it.
 
     Raises:
         RunError: the default lost every training.
@@ -40,22 +41,19 @@ def further(driver: Driver, round_: int) -> Queue:
 
 
 def _in_turns(driver: Driver, round_: int) -> Iterator[TrialJob]:
-    pair = list(dict.fromkeys(trial.id for trial in two_best(driver, round_)))
-    best = [driver.history.trials[name] for name in pair]
+    verdict = driver.plan.space.space.verdict
+    everybody = list(trained(driver).values())
+    best = list({trial.id: trial for trial in two_best(driver, round_)}.values())
     begun: list[tuple[Trial, int]] = []
-    for replica in range(1, driver.plan.space.space.verdict.best_seeds + 1):
-        due = [trial for trial in best if not trial.was_trained(replica)]
-        under_way = sum(_seconds(t) for t, number in begun if not t.was_trained(number))
-        if due and not driver.room_for([_seconds(trial) for trial in due], under_way):
-            return
-        for trial in due:
-            begun.append((trial, replica))
-            yield _job(driver, trial, replica)
-
-
-def _seconds(trial: Trial) -> float:
-    """What a training and its scoring take: the most that they have taken."""
-    return max(row.train_seconds + row.score_seconds for row in trial.trainings)
+    for trials, most in ((everybody, verdict.seeds), (best, verdict.best_seeds)):
+        for number in range(1, most + 1):
+            due = [trial for trial in trials if not trial.was_trained(number)]
+            going = [driver.seconds_anew(t) for t, replica in begun if not t.was_trained(replica)]
+            if due and not driver.room_for([driver.seconds_anew(t) for t in due], sum(going)):
+                break
+            for trial in due:
+                begun.append((trial, number))
+                yield _job(driver, trial, number)
 
 
 def _job(driver: Driver, trial: Trial, replica: int) -> TrialJob:
