@@ -742,6 +742,16 @@ def test_else_a_clause_says_how_it_compares_and_the_finalist_wins() -> None:
     assert "ensemble blends new and protonet. Claim" in final.sentence
 
 
+def test_one_that_is_worse_without_being_the_winner_says_nothing_of_the_winner() -> None:
+    story = blended(confirm=0.65)
+    final = judged(story, 0.6, above(0.6), new=0.9, r2d2=0.5, protonet=0.5)
+    assert final.sentence.startswith("new beats the best preset or baseline, r2d2, by ")
+    assert "Nothing beats" not in final.sentence
+    assert (
+        ". ensemble is worse than the ensemble of the best preset or baseline, r2d2 x 2, by -10 "
+    ) in final.sentence
+
+
 def test_without_a_whole_blend_it_is_left_out_with_a_clause() -> None:
     final = judged(blended(), None, r2d2=0.5, **HALF)
     assert final.winner == "r1-0003"

@@ -74,7 +74,7 @@ def sentence(driver: Driver, parties: Parties, claim: Claim) -> str:
         own, other = parties.ensembles
         if own != winner:
             of_rival = role_of(driver, other.trial)
-            parts.append(_comparison(own, other, sign, claim, info, of_rival))
+            parts.append(_comparison(own, other, sign, claim, info, of_rival, beside=True))
         parts.append(f"{_name(own)} blends {members_in_words(own.trial, driver.history)}")
     if parties.remark:
         parts.append(parties.remark)
@@ -135,13 +135,23 @@ def ancestors(trial: Trial, history: History) -> Iterator[Trial]:
 
 
 def _comparison(
-    winner: Entrant, other: Entrant, sign: int, claim: Claim, info: FamilyInfo, role: str
+    winner: Entrant,
+    other: Entrant,
+    sign: int,
+    claim: Claim,
+    info: FamilyInfo,
+    role: str,
+    *,
+    beside: bool = False,
 ) -> str:
+    """What the first is to the other; ``beside``: another is the winner."""
     difference, p = gain(winner, other, sign, claim)
     amount = amount_of(difference, info)
     if is_gain(difference, p):
         return f"{_name(winner)} beats {role}, {_name(other)}, by {amount} (p = {p:.2g})"
     if difference.high < 0 and p < 0.05:
+        if beside:
+            return f"{_name(winner)} is worse than {role}, {_name(other)}, by {amount}"
         return f"Nothing beats {role}: {_name(winner)} is worse than {_name(other)}, by {amount}"
     return f"{_name(winner)} is not shown to beat {role}, {_name(other)}: difference {amount}"
 
