@@ -138,13 +138,17 @@ class History:
         """The hash of each member's strategy."""
         return [self.trials[name].asked.digest for name in ensemble.asked.members]
 
+    def trained_for(self, entrants: Sequence[str]) -> list[Trial]:
+        """Those of a verdict's entrants that are trained anew: all but ensembles."""
+        return [self.trials[name] for name in entrants if name in self.trials]
+
     def owed(self, entrants: Sequence[str], seeds: int) -> list[tuple[Trial, int]]:
         """The trainings anew, with their numbers, that a verdict over these entrants owes.
 
         Each is trained ``seeds`` times; whose trainings are blended with one another, as often as
         the blend asks for.
         """
-        trials = [self.trials[name] for name in entrants if name in self.trials]
+        trials = self.trained_for(entrants)
         blends = [self.digests(self.ensembles[name]) for name in entrants if name in self.ensembles]
 
         def times(trial: Trial) -> int:

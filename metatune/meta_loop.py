@@ -17,7 +17,7 @@ from metatune.jobs import Runner
 from metatune.records.rows import Concluded, Turned
 from metatune.search import Search
 from metatune.space import Method
-from metatune.verdict import blends, choice, conclude, further, ranking, trainings
+from metatune.verdict import blends, choice, conclude, duel, further, ranking, trainings
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def verdict(method: Method, loop: Loop) -> Concluded:
     queue = trainings(driver, round_)
     driver.write_method(method.model_copy(update={"tested": (*method.tested, round_)}))
     loop.runner.drain(queue, loop.tick)
-    for after in (further, blends):
+    for after in (further, duel, blends):
         loop.runner.drain(after(driver, round_), loop.tick)
     concluded = conclude(driver, round_)
     driver.record(concluded)

@@ -24,6 +24,7 @@ from metatune.verdict import (
     blends,
     choice,
     conclude,
+    duel,
     entrants,
     further,
     ranking,
@@ -458,25 +459,25 @@ def names_of(story: Story, jobs: Sequence[TrialJob]) -> list[tuple[str, int]]:
 def test_without_a_budget_winner_and_rival_are_trained_five_times_in_turns() -> None:
     story = limited(None)
     drained(trainings(story.driver(), 1), story)
-    jobs = drained(further(story.driver(), 1), story)
+    jobs = drained(duel(story.driver(), 1), story)
     assert names_of(story, jobs) == [(n, r) for r in (3, 4, 5) for n in ("new", "r2d2")]
     assert {job.split for job in jobs} == {"test"}
-    assert drained(further(story.driver(), 1), story) == []
+    assert drained(duel(story.driver(), 1), story) == []
 
 
 def test_a_winner_that_is_its_own_rival_is_trained_once_a_turn() -> None:
     story = simple()
     searched(story, **{**CONFIRM, "r2d2": 0.9})
     drained(trainings(story.driver(), 1), story)
-    jobs = drained(further(story.driver(), 1), story)
+    jobs = drained(duel(story.driver(), 1), story)
     assert names_of(story, jobs) == [("r2d2", 3), ("r2d2", 4), ("r2d2", 5)]
 
 
-def test_what_test_says_does_not_choose_who_is_trained_further() -> None:
+def test_what_test_says_does_not_choose_who_is_trained_duel() -> None:
     story = simple()
     searched(story, **CONFIRM)
     driver = after_trainings(story, new=0.1, r2d2=0.1, protonet=0.9, nearest_neighbour=0.9)
-    assert {name for name, _ in names_of(story, drained(further(driver, 1), story))} == {
+    assert {name for name, _ in names_of(story, drained(duel(driver, 1), story))} == {
         "new", "r2d2",
     }  # fmt: skip
 
@@ -490,7 +491,7 @@ def test_with_a_budget_they_are_trained_as_often_as_pairs_fit(left: float, pairs
     again = limited(used + left)
     drained(trainings(again.driver(), 1), again)
     assert core_seconds(again.driver().history) == pytest.approx(used)
-    assert len(drained(further(again.driver(), 1), again)) == 2 * pairs
+    assert len(drained(duel(again.driver(), 1), again)) == 2 * pairs
     assert core_seconds(again.driver().history) <= used + left
 
 
@@ -499,11 +500,24 @@ def test_where_the_estimate_was_too_careful_all_are_trained_as_often_as_was_aske
     jobs = drained(trainings(story.driver(), 1), story, seconds=1.0)
     assert kind_of(story.rows, Looked)[-1].seeds == 1
     assert len(jobs) == 4
-    more = names_of(story, drained(further(story.driver(), 1), story, seconds=1.0))
+    rest = names_of(story, drained(further(story.driver(), 1), story, seconds=1.0))
+    more = names_of(story, drained(duel(story.driver(), 1), story, seconds=1.0))
     everybody = ["new", "r2d2", "protonet", "nearest_neighbour"]
-    assert more[:4] == [(name, 2) for name in everybody]
-    assert more[4:] == [(n, r) for r in (3, 4, 5) for n in ("new", "r2d2")]
+    assert rest == [(name, 2) for name in everybody]
+    assert more == [(n, r) for r in (3, 4, 5) for n in ("new", "r2d2")]
     assert core_seconds(story.driver().history) <= 28
+
+
+def test_who_lost_its_only_training_is_trained_again_where_there_is_room() -> None:
+    story = limited(28.0)
+    queue = trainings(story.driver(), 1)
+    first = queue.next_job()
+    assert first is not None
+    queue.on_lost(first, "the worker was lost")  # the winner
+    drained(queue, story, seconds=1.0)
+    drained(further(story.driver(), 1), story, seconds=1.0)
+    jobs = drained(duel(story.driver(), 1), story, seconds=1.0)
+    assert {name for name, _ in names_of(story, jobs)} == {"new", "r2d2"}
 
 
 def test_with_two_workers_what_is_under_way_counts_as_used() -> None:
@@ -511,7 +525,7 @@ def test_with_two_workers_what_is_under_way_counts_as_used() -> None:
     drained(trainings(story.driver(), 1), story)
     again = limited(core_seconds(story.driver().history) + 7.0)  # room for one pair
     drained(trainings(again.driver(), 1), again)
-    queue = further(again.driver(), 1)
+    queue = duel(again.driver(), 1)
     started = [queue.next_job() for _ in range(3)]
     assert [job is None for job in started] == [False, False, True]
 
@@ -681,7 +695,7 @@ def with_confirm(story: Story, members: Sequence[str]) -> Story:
 def test_each_blend_has_a_training_of_its_own_of_every_member() -> None:
     story = blended()
     drained(trainings(story.driver(), 1), story)
-    drained(further(story.driver(), 1), story)
+    drained(duel(story.driver(), 1), story)
     jobs = drained(blends(story.driver(), 1), story)
     parts = {
         (job.trial, job.replica): [

@@ -5,14 +5,14 @@ first, and its rival the preset or baseline that ``select`` put first, so neithe
 what ``test`` says. An ensemble, chosen on ``select``, may take part: where it leads on ``confirm``,
 it is the winner, and its rival is an ensemble of as many trainings of the rival.
 
-In the order of a verdict: ``choice`` and ``ranking`` of the ``ensembles``, ``trainings`` of all
-``entrants`` and ``further`` ones of the two best, ``blends``, and the ``conclusion`` in words.
+In the order of a verdict: ``choice`` and ``ranking`` of the ensemble, ``trainings`` of all entrants,
+``further`` ones where there is room, the ``duel`` of the two best, ``blends``, and ``conclude``.
 """
 
 from metatune.verdict.conclusion import conclude
 from metatune.verdict.ensembles import blends, choice, ranking
 from metatune.verdict.entrants import Entrant, entrant_of, entrants
-from metatune.verdict.trainings import further, trainings
+from metatune.verdict.trainings import duel, further, trainings
 from metatune.verdict.words import amount_of, gain, is_gain, of_prior
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "blends",
     "choice",
     "conclude",
+    "duel",
     "entrant_of",
     "entrants",
     "further",

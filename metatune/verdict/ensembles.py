@@ -140,7 +140,7 @@ def replicas(history: History, ensemble: Trial) -> Iterator[tuple[Scored, ...]]:
     """
     looked = history.look_at("test")
     assert looked is not None
-    trials = [history.trials[name] for name in looked.trials if name in history.trials]
+    trials = history.trained_for(looked.trials)
     left = {trial.asked.digest: iter(trial.trainings) for trial in trials}
     while True:
         parts = [next(left[digest], None) for digest in history.digests(ensemble)]

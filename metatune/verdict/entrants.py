@@ -63,7 +63,7 @@ def trained(driver: Driver) -> dict[str, Trial]:
     looked, default = history.look_at("test"), history.default
     assert looked is not None
     assert default is not None
-    trials = [history.trials[name] for name in looked.trials if name in history.trials]
+    trials = history.trained_for(looked.trials)
     found = {trial.asked.digest: trial for trial in trials if trial.trainings}
     if default.asked.digest not in found:
         raise RunError(

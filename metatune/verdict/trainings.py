@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from metatune.confirm import Queue
 from metatune.driver import Driver
@@ -10,7 +10,7 @@ from metatune.history import Trial
 from metatune.jobs import TrialJob
 from metatune.records.rows import Looked
 from metatune.verdict.ensembles import blended_at_the_verdict, members_of
-from metatune.verdict.entrants import entrants, trained, two_best
+from metatune.verdict.entrants import entrants, two_best
 
 
 def trainings(driver: Driver, round_: int) -> Queue:
@@ -28,32 +28,38 @@ def trainings(driver: Driver, round_: int) -> Queue:
 
 
 def further(driver: Driver, round_: int) -> Queue:
-    """The jobs that use what the budget has left, by what the trainings before have taken.
+    """The jobs that train all entrants up to ``verdict.seeds`` times after all.
 
-    First all entrants in turns, where the budget was thought to be too short for ``verdict.seeds``
-    trainings of each; then the winner and its rival, up to ``verdict.best_seeds``. A turn is begun
-    only where there is room for all of it.
+    The budget was thought to be too short for that; by what trainings took it may not be.
+    """
+    look = driver.history.look_at("test")
+    assert look is not None
+    everybody = driver.history.trained_for(look.trials)
+    return Queue(driver, _in_turns(driver, everybody, driver.plan.space.space.verdict.seeds))
+
+
+def duel(driver: Driver, round_: int) -> Queue:
+    """The jobs that train the winner and its rival more often, up to ``verdict.best_seeds`` times.
 
     Raises:
         RunError: the default lost every training.
     """
-    return Queue(driver, _in_turns(driver, round_))
+    best = {trial.id: trial for trial in two_best(driver, round_)}
+    most = driver.plan.space.space.verdict.best_seeds
+    return Queue(driver, _in_turns(driver, list(best.values()), most))
 
 
-def _in_turns(driver: Driver, round_: int) -> Iterator[TrialJob]:
-    verdict = driver.plan.space.space.verdict
-    everybody = list(trained(driver).values())
-    best = list({trial.id: trial for trial in two_best(driver, round_)}.values())
+def _in_turns(driver: Driver, trials: Sequence[Trial], most: int) -> Iterator[TrialJob]:
+    """One more training of each, then again: while there is room for a whole turn in the budget."""
     begun: list[tuple[Trial, int]] = []
-    for trials, most in ((everybody, verdict.seeds), (best, verdict.best_seeds)):
-        for number in range(1, most + 1):
-            due = [trial for trial in trials if not trial.was_trained(number)]
-            going = [driver.seconds_anew(t) for t, replica in begun if not t.was_trained(replica)]
-            if due and not driver.room_for([driver.seconds_anew(t) for t in due], sum(going)):
-                break
-            for trial in due:
-                begun.append((trial, number))
-                yield _job(driver, trial, number)
+    for replica in range(1, most + 1):
+        due = [trial for trial in trials if not trial.was_trained(replica)]
+        going = [driver.seconds_anew(trial) for trial, of in begun if not trial.was_trained(of)]
+        if due and not driver.room_for([driver.seconds_anew(trial) for trial in due], sum(going)):
+            return
+        for trial in due:
+            begun.append((trial, replica))
+            yield _job(driver, trial, replica)
 
 
 def _job(driver: Driver, trial: Trial, replica: int) -> TrialJob:
