@@ -29,15 +29,15 @@ SELECT_COLUMNS = (
     "gain", "gain_low", "gain_high", *COSTS, "pareto", "resource", "seconds", "transductive",
 )  # fmt: skip
 TEST_COLUMNS = (
-    "name", "structure", "origin", "trainings", "tasks", "groups", "score", "low", "high", "gain",
-    "gain_low", "gain_high", "over_rival", "over_rival_low", "over_rival_high", "rank",
-    "beaten_p", "beaten_share", "worse_share", "select", "confirm", "train_seconds",
+    "name", "structure", "origin", "members", "trainings", "tasks", "groups", "score", "low",
+    "high", "gain", "gain_low", "gain_high", "over_rival", "over_rival_low", "over_rival_high",
+    "rank", "beaten_p", "beaten_share", "worse_share", "select", "confirm", "train_seconds",
     "adapt_seconds", "pareto", "transductive",
 )  # fmt: skip
 
 
 def leaderboard(run: Run) -> pd.DataFrame:
-    """Every trial by its newest scores on ``select``, best first.
+    """Every trial by its newest scores on ``select``, best first; and an ensemble of leaders.
 
     Returns:
         A frame indexed by trial, those of the newest round first, which have seen other tasks and
@@ -47,18 +47,22 @@ def leaderboard(run: Run) -> pd.DataFrame:
         compared with the completed default), with its interval; ``structure``, what kind of
         strategy it is; ``adapt_seconds``, the seconds for learning and judging one task at that
         rung; ``pareto``, whether it is on its round's front by score and costs, see ``pareto``;
-        ``rung``, ``resource`` in forward-equivalents, ``seconds`` of training and scoring, and
-        whether query points were scored jointly. Completed trials come first, then those that
-        reached a higher rung.
+        ``rung``, ``resource`` in forward-equivalents, ``seconds`` of training and scoring (an
+        ensemble's are its members'), and whether query points were scored jointly. Completed
+        trials come first, then those that reached a higher rung.
     """
     sign = run.info["family"]["sign"]
     scores = _by_trial_and_rung(run.scores.query("split == 'select' and replica == 0"))
     defaults, costs = _defaults(run), _costs_on_select(run)
     rows = []
     for trial, known in run.trials.iterrows():
+        if known["origin"] == "ensemble" and str(trial) not in scores:
+            continue  # one that the verdict alone compares with
         default = defaults.get(known["round"], "")
         columns = ["name", "round", "structure", "origin", "state", "seconds"]
         row: dict[str, Any] = {"trial": trial} | {name: known[name] for name in columns}
+        if known["members"]:
+            row["seconds"] = run.trials.loc[known["members"], "seconds"].sum()
         if rungs := scores.get(str(trial)):
             rung, done = max(rungs), known["state"] == "completed"
             own = rungs[rung]
@@ -145,7 +149,8 @@ def verdict_table(run: Run) -> pd.DataFrame:
         share of tasks that it makes worse than the default does; ``select`` and ``confirm``, what
         it scored there; ``train_seconds`` of one training and ``adapt_seconds`` for learning and
         judging one task; ``pareto``, whether no other entrant matches it in score and costs as
-        they stand here and exceeds it in one.
+        they stand here and exceeds it in one. For an ensemble, trainings are blends of its
+        ``members``, and seconds are the sums of theirs.
     """
     if run.verdicts.empty:
         return pd.DataFrame(columns=list(TEST_COLUMNS)).rename_axis("trial")
@@ -159,13 +164,16 @@ def verdict_table(run: Run) -> pd.DataFrame:
         trial
         for trial in entrants
         if trial != final["winner"]
-        and run.trials.loc[trial, "origin"] in ("default", "preset", "baseline")
+        and (
+            run.trials.loc[trial, "origin"] in ("default", "preset", "baseline")
+            or trial == final["rival"]  # an ensemble, where the winner is one
+        )
     ]
     compared = _comparisons(entrants, str(final["winner"]), default, opponents, sign)
     rows = []
     for trial, own in entrants.items():
         known, costs = run.trials.loc[trial], curves[curves["trial"] == trial]
-        columns = ["name", "structure", "origin"]
+        columns = ["name", "structure", "origin", "members"]
         row: dict[str, Any] = {"trial": trial} | {name: known[name] for name in columns}
         row["trainings"], row["tasks"] = len(costs), len(own)
         row["groups"] = own["group"].nunique()

@@ -2,43 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from metatune.history import History, Trial
-from metatune.records.rows import Scored
 
 MARGIN = 1.15  # estimates are from few trials: set a little more aside
 
 
-def verdict_seconds(
-    history: History,
-    trainings: int,
-    workers: int,
-    tasks_ratio: float,
-    growth: Callable[[Trial], float] = lambda trial: 1.0,
-) -> float:
-    """Wall clock that the confirmation and the verdict will take, from what trials took.
+def entrants_seconds(
+    history: History, named: Collection[str], others: int, seconds: Callable[[Trial], float]
+) -> list[float]:
+    """What a training anew of each entrant of the verdict will take, from what trials took.
 
     Args:
         history: what was measured so far.
-        trainings: how many are to be made.
-        workers: trainings at a time.
-        tasks_ratio: tasks scored on ``confirm`` and ``test``, over those of ``select``.
-        growth: resource of the verdict's trainings over that of a trial.
+        named: names of strategies that take part in any case; they take what they took.
+        others: how many more take part. They may be as slow as the slowest of those that lead.
+        seconds: what a completed trial's training anew takes.
 
     Returns:
-        Seconds; 0 while no trial has come to its end.
+        Seconds, one an entrant; none while no trial has come to its end.
     """
     full = [t for t in history.trials.values() if t.ended and t.ended.state == "completed"]
     if not full:
-        return 0.0
+        return []
     last = max(t.rungs[-1] for t in full)
-    costs = [_anew(t, tasks_ratio, growth(t)) for t in full if t.rungs[-1] == last]
-    # Finalists may be as slow as the slowest so far.
+    trained = [t for t in full if t.rungs[-1] == last]
+    gains = {t.id: history.gain(t, last) or 0.0 for t in trained}
+    leading = sorted(trained, key=lambda t: -gains[t.id])[: max(1, 2 * others)]
+    costs = [seconds(t) for t in leading]
     each = (sum(costs) / len(costs) + max(costs)) / 2
-    waves = -(-trainings // workers)  # rounded up
-    return MARGIN * each * waves
+    own = {t.asked.name: seconds(t) for t in full}  # of several rounds, the newest
+    return [own.get(name, each) for name in named] + [each] * others
+
+
+def wall_clock(trainings: Sequence[float], workers: int) -> float:
+    """Seconds of the clock by which workers have made trainings at the latest (Graham 1969)."""
+    return sum(trainings) / workers + (1 - 1 / workers) * max(trainings, default=0.0)
 
 
 def trial_seconds(history: History) -> float:
@@ -103,9 +104,3 @@ class Meter:
         """
         share = (self.total - self.reserved - self.before) / rounds
         return self.used + self.next < self.before + share
-
-
-def _anew(trial: Trial, tasks_ratio: float, growth: float) -> float:
-    latest: Scored | None = trial.latest()
-    assert latest is not None
-    return growth * latest.train_seconds + latest.score_seconds * tasks_ratio

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from metatune.jobs import rung_folder
 from metatune.learners.training import TrainingState
 from metatune.tasks.base import Split
 
@@ -28,11 +29,6 @@ class Checkpoint:
 
     state: TrainingState
     train_seconds: float
-
-
-def rung_folder(folder: Path, rung: int) -> Path:
-    """Where the checkpoint of a rung lies in a trial's folder."""
-    return folder / f"rung-{rung}"
 
 
 def save(folder: Path, rung: int, state: TrainingState, train_seconds: float) -> None:
@@ -88,6 +84,15 @@ def save_predictions(folder: Path, rung: int, split: Split, predictions: Tensor)
     beside = target.with_suffix(f".{os.getpid()}.part")
     save_file({"predictions": predictions.contiguous()}, beside)
     beside.rename(target)
+
+
+def load_predictions(folder: Path, split: Split) -> Tensor:
+    """The query predictions ``(T, Q, outputs)`` that were kept in a rung's folder, as float32.
+
+    Raises:
+        OSError, SafetensorError: they are not there, or damaged.
+    """
+    return load_file(folder / f"{split}.safetensors")["predictions"].float()
 
 
 def _owned(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

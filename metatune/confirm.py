@@ -9,13 +9,13 @@ adds up to 0.05 over all rounds.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Iterable, Sequence
 
 from metatune.driver import Driver
 from metatune.history import Trial, differences, mean_gain, merits
-from metatune.jobs import RungResult, TrialJob
+from metatune.jobs import RungResult, TrialJob, cut_short
 from metatune.objectives import dominators, spread_over_fronts
-from metatune.records.rows import FINDING_OUT, Ended, Looked
+from metatune.records.rows import FINDING_OUT, Ended, Looked, Row
 from metatune.search import scored
 from metatune.space import Method
 from metatune.statistics import claim_for, estimate
@@ -24,50 +24,63 @@ from metatune.tasks.base import Split
 LEADERS = 6  # by ``select``; more would make the look less telling
 
 
+def as_they_are(job: TrialJob, result: RungResult) -> list[Row]:
+    """The row of a job's scores; that a training anew came to nothing, where there are none."""
+    if result.outcome in ("diverged", "failed"):
+        # A trial that was only scored has its end already.
+        ended = Ended(job.trial, result.outcome, result.reason, 0.0, job.replica)
+        return [ended] if job.replica else []
+    return [scored(job, result, rung=result.rung)]
+
+
 class Queue:
-    """A source of jobs that are known beforehand; results are recorded as they are.
+    """A source of jobs, one after the other, of which each has one result.
 
     Args:
         driver: the run.
-        jobs: what is to be run.
+        jobs: what is to be run; looked at as late as may be, so that one may depend on what came
+            of those before it.
+        rows: what is recorded of a job and its result.
     """
 
-    def __init__(self, driver: Driver, jobs: list[TrialJob]) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        jobs: Iterable[TrialJob],
+        rows: Callable[[TrialJob, RungResult], Sequence[Row]] = as_they_are,
+    ) -> None:
         self._driver = driver
-        self._waiting = list(jobs)
+        self._rows = rows
+        self._jobs = iter(jobs)
+        self._next: TrialJob | None = None
         self._running = 0
 
     def next_job(self) -> TrialJob | None:
         """The next of the jobs."""
-        if not self._waiting:
-            return None
-        self._running += 1
-        return self._waiting.pop(0)
+        job = self._peek()
+        self._next = None
+        self._running += job is not None
+        return job
+
+    def _peek(self) -> TrialJob | None:
+        self._next = self._next or next(self._jobs, None)
+        return self._next
 
     def on_result(self, job: TrialJob, result: RungResult) -> bool:
         """Record the scores, or that there are none."""
         self._running -= 1
-        if result.outcome in ("diverged", "failed"):
-            self._lose(job, result.outcome, result.reason)
-            return False
-        trial = self._driver.history.trials[job.trial]
-        self._driver.record(scored(job, result, rung=self._driver.last_rung(trial)))
+        if rows := self._rows(job, result):
+            self._driver.record(*rows)
         return False
 
     def on_lost(self, job: TrialJob, reason: str) -> None:
         """The worker was lost."""
-        self._running -= 1
-        self._lose(job, "failed", reason)
-
-    def _lose(self, job: TrialJob, state: Literal["diverged", "failed"], reason: str) -> None:
-        """Record a training anew that came to nothing; a trial that was only scored has its end."""
-        if job.replica:
-            self._driver.record(Ended(job.trial, state, reason, 0.0, job.replica))
+        self.on_result(job, cut_short(0, "failed", reason))
 
     @property
     def exhausted(self) -> bool:
         """All have been run."""
-        return not self._waiting and not self._running
+        return not self._running and self._peek() is None
 
 
 def leaders(driver: Driver, method: Method) -> list[Trial]:

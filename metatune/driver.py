@@ -6,13 +6,22 @@ A row is synced to the log first, then folded into the history, then told to the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import fmean as mean
 from time import monotonic
 
-from metatune.budget import Meter, core_seconds, trial_seconds, verdict_seconds
+from metatune.budget import (
+    MARGIN,
+    Meter,
+    core_seconds,
+    entrants_seconds,
+    trial_seconds,
+    wall_clock,
+)
 from metatune.history import History, Trial
-from metatune.jobs import TrialJob
+from metatune.jobs import TrialJob, rung_folder
 from metatune.prior import Fitted
 from metatune.proposer import Ledger
 from metatune.records.folder import RunFolder, write_atomically
@@ -178,19 +187,20 @@ class Driver:
         Args:
             workers: trainings at a time; 1 gives the seconds of all workers together.
         """
-        wanted = self._verdict_seconds(self.trainings_left(), workers)
+        wanted = self._with_margin(self._trainings_left(), workers)
         total = self._total(workers)
         if total is None or self.history.look_at("test") is not None:
             return wanted
-        once = self._verdict_seconds(self.trainings_left(seeds=1), workers)
+        once = self._with_margin(self._trainings_left(seeds=1), workers)
         return min(wanted, max(once, MOST_FOR_VERDICT * total))
 
-    def affordable_seeds(self, entrants: int) -> int:
-        """How often the budget lets each of so many be trained anew; once in any case."""
+    def affordable_seeds(self, entrants: Sequence[str]) -> int:
+        """How often the budget lets each of these be trained anew; once in any case."""
         used = {None: self.elapsed(), 1: core_seconds(self.history)}
         for seeds in range(self.plan.space.space.verdict.seeds, 1, -1):
+            costs = [self.seconds_anew(trial) for trial, _ in self.history.owed(entrants, seeds)]
             fits = [
-                used[workers] + self._verdict_seconds(entrants * seeds, workers) <= total
+                used[workers] + self._with_margin(costs, workers) <= total
                 for workers in used
                 if (total := self._total(workers)) is not None
             ]
@@ -198,40 +208,62 @@ class Driver:
                 return seeds
         return 1
 
+    def room_for(self, trainings: Sequence[float], under_way: float = 0.0) -> bool:
+        """True if a few more trainings fit into what is left of the budget.
+
+        Args:
+            trainings: seconds of each.
+            under_way: seconds of those that were started and have not come to their end.
+        """
+        core, clock = self._total(1), self._total(None)
+        used = core_seconds(self.history) + under_way + sum(trainings)
+        end = self.elapsed() + wall_clock(trainings, self.workers)
+        return (core is None or used <= core) and (clock is None or end <= clock)
+
     def _total(self, workers: int | None) -> float | None:
         """The budget in seconds of the clock, or of all workers together; None without a limit."""
         if workers == 1:
             return self.plan.space.space.budget.core_seconds
         return None if self.plan.minutes is None else 60 * self.plan.minutes
 
-    def _verdict_seconds(self, trainings: int, workers: int | None) -> float:
-        ratio = (self.plan.tasks("confirm") + self.plan.tasks("test")) / self.plan.tasks("select")
-        final = self.plan.growth(self.plan.last_round)
-        return verdict_seconds(
-            self.history,
-            trainings,
-            workers or self.workers,
-            ratio,
-            lambda trial: final / self.plan.growth(trial.asked.round),
-        )
+    def _with_margin(self, trainings: Sequence[float], workers: int | None) -> float:
+        return MARGIN * wall_clock(trainings, workers or self.workers)
 
-    def trainings_left(self, seeds: int | None = None) -> int:
-        """Trainings that the verdict still needs; an upper bound until ``test`` is opened.
+    def seconds_anew(self, trial: Trial) -> float:
+        """What training a completed trial anew and scoring it on ``test`` takes.
+
+        The most that it has taken; before it was trained anew, as the trial itself took.
+        """
+        known = [row.train_seconds + row.score_seconds for row in trial.trainings]
+        return max(known) if known else self._estimated(trial, self.plan.tasks("test"))
+
+    def _estimated(self, trial: Trial, tasks: int) -> float:
+        latest = trial.latest()
+        assert latest is not None
+        growth = self.plan.growth(self.plan.last_round) / self.plan.growth(trial.asked.round)
+        scoring = latest.score_seconds * tasks / len(latest.tasks)
+        return growth * latest.train_seconds + scoring
+
+    def _trainings_left(self, seeds: int | None = None) -> list[float]:
+        """Seconds of each training that the verdict still needs; guessed until ``test`` is opened.
 
         Args:
             seeds: trainings of each; by default as the space has it.
         """
-        verdict = self.plan.space.space.verdict
-        look = self.history.look_at("test")
-        if look is None:
-            return (len(self.plan.space.protected) + verdict.finalists) * (seeds or verdict.seeds)
-        entrants = [self.history.trials[name] for name in look.trials]
-        done = sum(
-            trial.on("test", replica) is not None or replica in trial.replicas
-            for trial in entrants
-            for replica in range(1, look.seeds + 1)
+        verdict, history = self.plan.space.space.verdict, self.history
+        look = history.look_at("test")
+        if look is not None:
+            owed = history.owed(look.trials, look.seeds)
+            return [self.seconds_anew(t) for t, replica in owed if not t.was_trained(replica)]
+        seeds = seeds or verdict.seeds
+        tasks = self.plan.tasks("confirm") + self.plan.tasks("test")
+        # About half of an ensemble's members take part in any case.
+        others = verdict.finalists + verdict.ensemble // 2
+        each = entrants_seconds(
+            history, self.plan.space.protected, others, lambda trial: self._estimated(trial, tasks)
         )
-        return len(entrants) * look.seeds - done
+        # The rival is trained as often as the ensemble has members.
+        return each * seeds + [mean(each)] * max(0, verdict.ensemble - seeds) if each else []
 
     def write_method(self, method: Method) -> None:
         """Write ``method.yaml``, from which another run can go on."""
@@ -248,6 +280,7 @@ class Driver:
             if isinstance(row, Asked) or (isinstance(row, Scored | Ended) and row.replica == 0)
         }
         trials = self.history.trials
+        touched &= trials.keys()  # the study knows no ensembles
         for name in sorted(touched):
             if trials[name].asked.origin == "default":
                 return self.history.of_round(trials[name].asked.round)  # compared with it
@@ -264,9 +297,6 @@ class Driver:
         seed_of: str | None = None,
     ) -> TrialJob:
         """The job of a trial, its training anew (``replica``) or its scoring elsewhere."""
-        folder = self.folder.trial(trial.id)
-        if replica:
-            folder = folder / f"replica-{replica}"
         family = self.plan.space.space.family
         return TrialJob(
             trial=trial.id,
@@ -282,11 +312,19 @@ class Driver:
             split=split,
             tasks=self.plan.tasks(split),
             train=train,
-            folder=str(folder),
+            folder=str(self._folder_of(trial.id, replica)),
             code=self.plan.code,
             seed_of=seed_of,
             looks=split == "select" and self.plan.space.space.tasks.race > 0,
         )
+
+    def kept(self, row: Scored) -> str:
+        """The folder in which a worker kept the predictions that were scored."""
+        return str(rung_folder(self._folder_of(row.trial, row.replica), row.rung))
+
+    def _folder_of(self, trial: str, replica: int) -> Path:
+        folder = self.folder.trial(trial)
+        return folder / f"replica-{replica}" if replica else folder
 
     def last_rung(self, trial: Trial) -> int:
         """The rung at which a trial is done."""

@@ -53,6 +53,17 @@ class Trial:
         rungs = [r for s, rep, r in self.scores if (s, rep) == (split, replica)]
         return self.scores[split, replica, max(rungs)] if rungs else None
 
+    @property
+    def trainings(self) -> list[Scored]:
+        """What its trainings anew scored on ``test``, by replica; lost ones are not there."""
+        return [
+            row for (split, rep, _), row in sorted(self.scores.items()) if split == "test" if rep
+        ]
+
+    def was_trained(self, replica: int) -> bool:
+        """True where a training anew was made, or lost."""
+        return replica in self.replicas or self.on("test", replica) is not None
+
 
 _OWN: tuple[Split, int] = ("select", 0)
 
@@ -94,6 +105,7 @@ class History:
     def __init__(self, sign: int, rows: Iterable[Row] = ()) -> None:
         self.sign = sign
         self.trials: dict[str, Trial] = {}
+        self.ensembles: dict[str, Trial] = {}  # no trials: no round or budget counts them
         self.looks: list[Looked] = []
         self.turns: list[Turned] = []
         self.verdict: Concluded | None = None
@@ -104,15 +116,17 @@ class History:
     def add(self, row: Row) -> None:
         """Fold one more row in. Repeated rows change nothing."""
         match row:
+            case Asked(origin="ensemble"):
+                self.ensembles.setdefault(row.trial, Trial(row))
             case Asked():
                 self.trials.setdefault(row.trial, Trial(row))
             case Scored():
                 key = (row.split, row.replica, row.rung)
-                self.trials[row.trial].scores.setdefault(key, row)
+                self.find(row.trial).scores.setdefault(key, row)
             case Ended(replica=0):
-                self.trials[row.trial].ended = row
+                self.find(row.trial).ended = row
             case Ended():
-                self.trials[row.trial].replicas[row.replica] = row
+                self.find(row.trial).replicas[row.replica] = row
             case Looked():
                 if row not in self.looks:
                     self.looks.append(row)
@@ -122,6 +136,34 @@ class History:
             case Concluded():
                 self.verdict = row
         self.at = max(self.at, row.at)
+
+    def find(self, name: str) -> Trial:
+        """A trial or an ensemble by its id."""
+        return self.ensembles[name] if name in self.ensembles else self.trials[name]
+
+    def digests(self, ensemble: Trial) -> list[str]:
+        """The hash of each member's strategy."""
+        return [self.trials[name].asked.digest for name in ensemble.asked.members]
+
+    def trained_for(self, entrants: Sequence[str]) -> list[Trial]:
+        """Those of a verdict's entrants that are trained anew: all but ensembles."""
+        return [self.trials[name] for name in entrants if name in self.trials]
+
+    def owed(self, entrants: Sequence[str], seeds: int) -> list[tuple[Trial, int]]:
+        """The trainings anew, with their numbers, that a verdict over these entrants owes.
+
+        Each is trained ``seeds`` times; whose trainings are blended with one another, as often as
+        the blend asks for.
+        """
+        trials = self.trained_for(entrants)
+        blends = [self.digests(self.ensembles[name]) for name in entrants if name in self.ensembles]
+
+        def times(trial: Trial) -> int:
+            return max([seeds, *(blend.count(trial.asked.digest) for blend in blends)])
+
+        most = max(map(times, trials), default=0)
+        numbers = range(1, most + 1)
+        return [(trial, number) for number in numbers for trial in trials if number <= times(trial)]
 
     def of_round(self, round_: int) -> list[Trial]:
         """The trials of a round, in the order of their asking."""

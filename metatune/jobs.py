@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from metatune.tasks.base import Episode, Split
@@ -33,6 +34,9 @@ class TrialJob:
         looks: the trial reports on the way, after each batch of tasks.
         seed_of: the trial of the same round whose seed it is trained with, so that differences
             between the two are the strategies'; None: its own.
+        parts: folders of rungs whose kept predictions on ``split`` are judged as one; then nothing
+            is trained, and there is no strategy. Empty for a trial.
+        most: how many of the parts may be chosen, greedily, for the best blend; 0 takes all.
     """
 
     trial: str
@@ -52,6 +56,8 @@ class TrialJob:
     code: str | None = None
     looks: bool = False
     seed_of: str | None = None
+    parts: tuple[str, ...] = ()
+    most: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,8 @@ class RungResult:
             it unless the trial is stopped by it.
         learned: what the meta-parameters say, as values of knobs by their paths (see
             ``gradient.learned_knobs``); empty where no such number is learned.
+        chosen: which of the job's parts the scores are of, in the order of their choice; empty for
+            a trial.
     """
 
     rung: int
@@ -88,6 +96,19 @@ class RungResult:
     whole: bool = True
     # Not hashed, as a dictionary cannot be; results that are equal still have equal hashes.
     learned: dict[str, float] = field(default_factory=dict, hash=False)
+    chosen: tuple[int, ...] = ()
+
+
+def cut_short(
+    rung: int, outcome: Literal["diverged", "failed"], reason: str, resource: int = 0
+) -> RungResult:
+    """The report of a job that did not reach ``rung``."""
+    return RungResult(rung, outcome, reason, resource, 0.0, 0.0, None, (), (), (), False)
+
+
+def rung_folder(folder: Path, rung: int) -> Path:
+    """Where the checkpoint and the predictions of a rung lie in a trial's folder."""
+    return folder / f"rung-{rung}"
 
 
 class JobSource(Protocol):
@@ -133,8 +154,8 @@ def job_from_json(text: str) -> TrialJob:
     """The inverse of ``job_to_json``."""
     data = json.loads(text)
     data["episode"] = Episode(**data["episode"])
-    data["rungs"] = tuple(data["rungs"])
-    return TrialJob(**data)
+    lists = {key: tuple(data[key]) for key in ("rungs", "parts") if key in data}
+    return TrialJob(**{**data, **lists})
 
 
 def result_to_json(result: RungResult) -> str:
@@ -145,5 +166,5 @@ def result_to_json(result: RungResult) -> str:
 def result_from_json(text: str) -> RungResult:
     """The inverse of ``result_to_json``."""
     data = json.loads(text)
-    lists = {key: tuple(data[key]) for key in ("tasks", "groups", "scores")}
+    lists = {key: tuple(data[key]) for key in ("tasks", "groups", "scores", "chosen")}
     return RungResult(**{**data, **lists})

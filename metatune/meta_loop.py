@@ -17,7 +17,7 @@ from metatune.jobs import Runner
 from metatune.records.rows import Concluded, Turned
 from metatune.search import Search
 from metatune.space import Method
-from metatune.verdict import conclude, trainings
+from metatune.verdict import blends, choice, conclude, duel, further, ranking, trainings
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,16 @@ def turn(method: Method, loop: Loop) -> Method:
 
 def verdict(method: Method, loop: Loop) -> Concluded:
     """Open ``test`` once: finalists, default, presets and baselines, each trained anew."""
-    known = loop.driver.history.verdict
-    if known is not None:
-        return known
-    queue = trainings(loop.driver, method.round)
-    loop.driver.write_method(method.model_copy(update={"tested": (*method.tested, method.round)}))
+    driver, round_ = loop.driver, method.round
+    if driver.history.verdict is not None:
+        return driver.history.verdict
+    for before in (choice, ranking):  # an ensemble, where one is asked for
+        loop.runner.drain(before(driver, round_), loop.tick)
+    queue = trainings(driver, round_)
+    driver.write_method(method.model_copy(update={"tested": (*method.tested, round_)}))
     loop.runner.drain(queue, loop.tick)
-    concluded = conclude(loop.driver, method.round)
-    loop.driver.record(concluded)
+    for after in (further, duel, blends):
+        loop.runner.drain(after(driver, round_), loop.tick)
+    concluded = conclude(driver, round_)
+    driver.record(concluded)
     return concluded

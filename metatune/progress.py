@@ -91,13 +91,16 @@ class Progress:
 
     def _line(self, row: Row, history: History) -> str:
         match row:
+            case Asked(origin="ensemble") if row.members:
+                names = ", ".join(history.trials[member].asked.name for member in row.members)
+                return f"  {row.name}: a blend of {names}"
             case Asked():
                 return ""
             case Scored(split="select"):
                 return ""
             case Scored():
                 mean = sum(row.scores) / len(row.scores)
-                name = history.trials[row.trial].asked.name
+                name = history.find(row.trial).asked.name
                 return f"  {row.split}: {name} {show_score(mean, self._metric)}"
             case Ended(replica=0):
                 return self._ended(row, history)
@@ -116,7 +119,7 @@ class Progress:
                 return ""
 
     def _ended(self, row: Ended, history: History) -> str:
-        trial = history.trials[row.trial]
+        trial = history.find(row.trial)
         latest = trial.latest()
         score = ""
         if latest is not None:

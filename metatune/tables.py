@@ -43,8 +43,10 @@ def test_table(run: Run) -> Table:
     """The entrants of the verdict on ``test``."""
     frame, metric = verdict_table(run), run.info["family"]["metric"]
     final = run.verdicts.iloc[-1]
-    trainings = int(frame["trainings"].max())
-    seeds = "one training each" if trainings == 1 else f"{trainings} trainings each"
+    trainings = frame.loc[frame["origin"] != "ensemble", "trainings"].astype(int)
+    least, most = trainings.min(), trainings.max()
+    seeds = f"{least} to {most} trainings each" if least < most else f"{most} trainings each"
+    seeds = "one training each" if most == 1 else seeds
     table = Table(title=f"Verdict: {metric} on unseen test tasks ({final['claim']}, {seeds})")
     table.add_column("", justify="right")
     table.add_column("strategy")
@@ -152,6 +154,9 @@ def _name(row: pd.Series) -> str:
 def winner_text(run: Run) -> str:
     """What the winner is: its knobs; where it lies outside the space, all that is no default."""
     winner = run.trials.loc[run.verdicts.iloc[-1]["winner"]]
+    if winner["members"]:
+        members = ", ".join(run.trials.loc[winner["members"], "name"])
+        return f"{winner['name']} is a blend of {len(winner['members'])}: {members}"
     if pd.notna(winner["params"]):
         knobs = json.loads(winner["params"])
     else:

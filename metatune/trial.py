@@ -12,15 +12,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Literal
 
 import torch
+from torch import Tensor
 
 from metatune import checkpoint
+from metatune.blend import blend, choose, stacked
 from metatune.errors import Diverged
-from metatune.evaluation import Scores, evaluation_tasks, score_by_batch, scores_jointly
+from metatune.evaluation import Scores, evaluation_tasks, judge, score_by_batch, scores_jointly
 from metatune.gradient import learned_knobs
-from metatune.jobs import RungResult, TrialJob
+from metatune.jobs import RungResult, TrialJob, cut_short
 from metatune.learners.augmentation import augment
 from metatune.learners.cross_fit import fold_of_group
 from metatune.learners.interface import Learner, Tensors, to_tensors
@@ -37,6 +38,8 @@ from metatune.tasks.registry import open_family
 def run_trial(job: TrialJob, family: TaskFamily | None = None) -> Iterator[RungResult]:
     """Train and score a strategy, rung by rung; the last result's outcome is not ``running``.
 
+    A job with parts has one result: the scores of what they predict together.
+
     Args:
         job: what to do.
         family: where tasks come from; None opens the one that the job names.
@@ -46,13 +49,51 @@ def run_trial(job: TrialJob, family: TaskFamily | None = None) -> Iterator[RungR
     torch.set_num_threads(1)
     rung, resource = job.recorded, 0
     try:
-        for result in _rungs(job, family):
+        for result in _blended(job, family) if job.parts else _rungs(job, family):
             rung, resource = result.rung, result.resource
             yield result
     except Diverged as stop:
-        yield _cut_short(rung + 1, "diverged", str(stop), resource)
+        yield cut_short(rung + 1, "diverged", str(stop), resource)
     except Exception:
-        yield _cut_short(rung + 1, "failed", traceback.format_exc(), resource)
+        yield cut_short(rung + 1, "failed", traceback.format_exc(), resource)
+
+
+def _blended(job: TrialJob, family: TaskFamily | None) -> Iterator[RungResult]:
+    """Judge what the parts predict together, of as many of them as may be chosen."""
+    start = perf_counter()
+    family = family or open_family(job.family, job.data_dir)
+    info = family.info
+    batches = evaluation_tasks(family, job.split, job.episode, job.tasks, job.run_seed, job.round)
+    labels = [to_tensors(batch) for batch in batches]
+    sizes = [len(batch) for batch in batches]
+    parts = stacked([checkpoint.load_predictions(Path(part), job.split) for part in job.parts])
+    classes = info.kind == "classification"
+
+    def scores(predictions: Tensor) -> Tensor:
+        each = zip(torch.split(predictions, sizes), labels, strict=True)
+        return torch.cat([judge(info.metric, own, batch) for own, batch in each])
+
+    def mean(predictions: Tensor) -> float:
+        return info.metric.sign * float(scores(predictions).mean())
+
+    chosen = tuple(range(len(parts)))
+    if job.most:
+        chosen = choose(parts, classes, job.most, mean)
+    values = scores(blend(parts[list(chosen)], classes))
+    yield RungResult(
+        rung=job.recorded,
+        outcome="completed",
+        reason="",
+        resource=0,
+        train_seconds=0.0,
+        score_seconds=perf_counter() - start,
+        train_loss=None,
+        tasks=tuple(name for batch in batches for name in batch.ids),
+        groups=tuple(group for batch in batches for group in batch.groups),
+        scores=tuple(values.tolist()),
+        transductive=False,
+        chosen=chosen,
+    )
 
 
 def _rungs(job: TrialJob, family: TaskFamily | None) -> Iterator[RungResult]:
@@ -230,10 +271,3 @@ def _result(
         whole=whole,
         learned=learned_knobs(work.strategy, trained.state.usable),
     )
-
-
-def _cut_short(
-    rung: int, outcome: Literal["diverged", "failed"], reason: str, resource: int
-) -> RungResult:
-    """The report of a trial that did not reach ``rung``."""
-    return RungResult(rung, outcome, reason, resource, 0.0, 0.0, None, (), (), (), False)

@@ -118,6 +118,19 @@ class Story:
             self.rows.append(Ended(asked.trial, state, "", 1.0))
         return asked.trial
 
+    def ensemble(self, name: str, *members: str) -> str:
+        """A blend of trials by their names; returns its id."""
+        number = sum(isinstance(row, Asked) and row.origin == "ensemble" for row in self.rows)
+        trials = {asked.name: asked.trial for asked in self._trials.values()}
+        own = [trials[member] for member in members]
+        kind = f"ensemble/{len(own)} members"
+        digest = f"{name} {own}"
+        asked = Asked(
+            f"r1-e{number}", 1, number, name, "ensemble", {}, digest, kind, None, members=own
+        )
+        self.rows.append(asked)
+        return asked.trial
+
     def score(
         self,
         trial: str,

@@ -69,7 +69,7 @@ strategy:
     schedule: constant
     lr: {float: [1.0e-3, 1.0e-2], log: true}
     tasks_per_batch: {int: [2, 4], limits: [1, 30]}
-verdict: {seeds: 2, finalists: 2, presets: [maml], baselines: [scratch]}
+verdict: {seeds: 2, best_seeds: 1, finalists: 2, presets: [maml], baselines: [scratch]}
 """
 """A run of a second, in which every state occurs: the default, one that diverges, one that raises,
 a preset, a baseline that needs no training, and proposals."""
@@ -101,7 +101,7 @@ strategy:
 verdict: {seeds: 1, finalists: 2}
 """
 """A run of two objectives. Each step of a task's quadratic leads nearer to its optimum, and takes
-``seconds_by_steps``: so more steps are better and slower, and of equally many the larger rate is
+``by_steps``: so more steps are better and slower, and of equally many the larger rate is
 better. No strategy beats ``best`` in score or ``fastest`` in seconds."""
 
 
@@ -112,19 +112,19 @@ class InlineRunner:
         lost: picks the jobs whose worker is lost.
         workers: jobs under way at a time. The newest goes on first, so that the default, which is
             asked first, ends last.
-        seconds: that a task takes, by job; left out, what the clock says.
+        clock: changes what a job's results say of seconds.
     """
 
     def __init__(
         self,
         lost: Callable[[TrialJob], bool] = lambda job: False,
         workers: int = 1,
-        seconds: Callable[[TrialJob], float] | None = None,
+        clock: Callable[[TrialJob, RungResult], RungResult] = lambda job, result: result,
     ) -> None:
         self.jobs: list[TrialJob] = []
         self.workers = workers
         self._lost = lost
-        self._seconds = seconds
+        self._clock = clock
 
     def drain(self, source: JobSource, tick: Callable[[], None] = lambda: None) -> None:
         """Run every job of a source to its end."""
@@ -139,19 +139,22 @@ class InlineRunner:
             if self._lost(job):
                 source.on_lost(job, "the worker was lost: OOM")
                 live.pop()
-            elif not source.on_result(job, self._timed(job, next(rungs))):
-                live.pop()
-
-    def _timed(self, job: TrialJob, result: RungResult) -> RungResult:
-        result = result_from_json(result_to_json(result))
-        if self._seconds is None:
-            return result
-        return replace(result, score_seconds=self._seconds(job) * len(result.tasks))
+            else:
+                result = result_from_json(result_to_json(next(rungs)))
+                if not source.on_result(job, self._clock(job, result)):
+                    live.pop()
 
 
-def seconds_by_steps(job: TrialJob) -> float:
-    """A clock that tells the same in every run: 10 ms an inner step."""
-    return 0.01 * float(job.strategy["inner"]["steps"])
+def by_resource(job: TrialJob, result: RungResult) -> RungResult:
+    """A clock that repeats: a second for a hundred examples, a tenth for a task."""
+    seconds = {"train_seconds": result.resource / 100, "score_seconds": len(result.tasks) / 10}
+    return replace(result, **seconds)
+
+
+def by_steps(job: TrialJob, result: RungResult) -> RungResult:
+    """A clock that repeats: scoring a task takes 10 ms an inner step."""
+    seconds = 0.01 * float(job.strategy["inner"]["steps"]) * len(result.tasks)
+    return replace(result, score_seconds=seconds)
 
 
 def inline_run(

@@ -384,3 +384,48 @@ def test_the_way_from_select_over_confirm_to_test_is_told(run: Run) -> None:
         assert row["select"] == pytest.approx(np.mean(scores_of(run, "select", trial, rung, 0)))
         looked = trial in run.looks.iloc[0]["trials"]
         assert np.isnan(row["confirm"]) != looked
+
+
+# --- ensembles -----------------------------------------------------------------------------------
+
+
+def blended() -> Story:
+    """An ensemble won against two trainings of the rival."""
+    story = Story()
+    for name in ("protonet", "r2d2", "new"):
+        trial = story.trial(name, 0.5, 0.5, 0.5)
+        for replica in (1, 2):
+            story.score(trial, "test", 0.5, replica=replica)
+    own = story.ensemble("ensemble", "new", "protonet")
+    other = story.ensemble("r2d2 x 2", "r2d2", "r2d2")
+    story.score(own, "select", 0.6)
+    story.score(own, "confirm", 0.7)
+    story.score(own, "test", [0.8 + task / 100 for task in range(TASKS)], replica=1)
+    story.score(other, "test", 0.55, replica=1)
+    story.rows.append(Concluded(own, other, "new groups", "ensemble beats r2d2 x 2"))
+    return story
+
+
+def test_an_ensemble_is_a_row_of_the_verdict_with_what_it_scored_before() -> None:
+    table = verdict_table(blended().run())
+    own, other = table.loc["r1-e0"], table.loc["r1-e1"]
+    assert own["members"] == ["r1-0002", "r1-0000"]
+    assert (own["trainings"], other["trainings"]) == (1, 1)
+    assert (own["select"], own["confirm"]) == pytest.approx((0.6, 0.7))
+    assert np.isnan(other["select"])
+    assert own["over_rival"] == pytest.approx(own["score"] - 0.55)
+
+
+def test_the_rivals_ensemble_is_tested_against_a_winner_that_is_one() -> None:
+    table = verdict_table(blended().run())
+    assert table.loc["r1-e1", "beaten_p"] > 0
+    assert table.loc["r1-0001", "beaten_p"] > 0
+    assert np.isnan(table.loc["r1-0002", "beaten_p"])  # a proposal is no opponent
+
+
+def test_an_ensemble_leads_the_board_at_its_members_seconds_and_the_rivals_is_not_on_it() -> None:
+    board = leaderboard(blended().run())
+    assert board.index[0] == "r1-e0"
+    assert board.loc["r1-e0", "seconds"] == 2.0
+    assert board.loc["r1-e0", "gain"] == pytest.approx(0.1)
+    assert "r1-e1" not in board.index

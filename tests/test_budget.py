@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from metatune.budget import MARGIN, Meter, core_seconds, trial_seconds, verdict_seconds
+from metatune.budget import Meter, core_seconds, entrants_seconds, trial_seconds, wall_clock
 from metatune.history import History
 from metatune.records.rows import Asked, Ended, Row, Scored, State
 
@@ -25,24 +25,31 @@ def history(*trials: list[Row]) -> History:
     return History(1, [row for rows in trials for row in rows])
 
 
-def seconds(of: History, entrants: int = 1, workers: int = 1, seeds: int = 1) -> float:
-    return verdict_seconds(of, entrants * seeds, workers, tasks_ratio=5.0)
+def seconds(of: History, others: int = 1, named: tuple[str, ...] = ()) -> list[float]:
+    """By their training alone."""
+    return entrants_seconds(
+        of, named, others, lambda trial: trial.at(trial.rungs[-1]).train_seconds
+    )
 
 
 def test_nothing_is_set_aside_before_a_trial_has_come_to_its_end() -> None:
-    assert seconds(history()) == 0.0
-    assert seconds(history(trial(0, 10.0, None), trial(1, 10.0, "stopped"))) == 0.0
+    assert seconds(history()) == []
+    assert seconds(history(trial(0, 10.0, None), trial(1, 10.0, "stopped"))) == []
 
 
-def test_an_entrant_takes_its_training_and_its_share_of_scoring() -> None:
-    assert seconds(history(trial(0, 10.0))) == pytest.approx(MARGIN * (10 + 5 * 2))
+def test_entrants_are_taken_to_be_between_the_mean_and_the_slowest_of_the_leaders() -> None:
+    found = seconds(history(trial(0, 10.0), trial(1, 30.0)), others=3)
+    assert found == [pytest.approx((20 + 30) / 2)] * 3
 
 
-def test_entrants_are_taken_to_be_between_the_mean_and_the_slowest() -> None:
-    mean, slowest = (20 + 40) / 2, 40
-    assert seconds(history(trial(0, 10.0), trial(1, 30.0))) == pytest.approx(
-        MARGIN * (mean + slowest) / 2
-    )
+def test_as_many_leaders_again_as_take_part_are_looked_at() -> None:
+    leaders = history(trial(0, 10.0), trial(1, 30.0), trial(2, 90.0))  # equally good
+    assert seconds(leaders, others=1) == [pytest.approx((20 + 30) / 2)]
+
+
+def test_who_takes_part_in_any_case_takes_what_it_took() -> None:
+    found = seconds(history(trial(0, 10.0), trial(1, 30.0)), named=("t1", "t0", "not there yet"))
+    assert found == pytest.approx([30.0, 10.0, 25.0, 25.0])
 
 
 def test_trials_that_did_not_train_to_the_end_tell_nothing() -> None:
@@ -54,14 +61,14 @@ def test_trials_that_did_not_train_to_the_end_tell_nothing() -> None:
     assert seconds(more) == seconds(base)
 
 
-@pytest.mark.parametrize(("entrants", "workers", "seeds", "waves"), [
-    (1, 1, 1, 1), (4, 1, 1, 4), (4, 2, 1, 2), (5, 2, 1, 3), (3, 4, 3, 3), (1, 64, 1, 1),
+@pytest.mark.parametrize(("trainings", "workers", "expected"), [
+    ((), 2, 0), ((10,), 1, 10), ((10, 20), 1, 30), ((10,), 64, 10), ((10, 10), 2, 15),
+    ((10, 10, 10, 30), 2, 45),  # at the latest: 40 if the longest comes last
 ])  # fmt: skip
-def test_trainings_run_in_waves_of_workers(
-    entrants: int, workers: int, seeds: int, waves: int
+def test_workers_have_made_trainings_by_the_worst_of_orders(
+    trainings: tuple[float, ...], workers: int, expected: float
 ) -> None:
-    one = seconds(history(trial(0, 10.0)))
-    assert seconds(history(trial(0, 10.0)), entrants, workers, seeds) == pytest.approx(waves * one)
+    assert wall_clock(trainings, workers) == pytest.approx(expected)
 
 
 def test_a_trial_takes_what_ended_ones_took_on_average_stopped_ones_included() -> None:

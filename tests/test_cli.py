@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from inline_runner import SPACE, TRADE_OFF, InlineRunner, inline_run, seconds_by_steps
+from inline_runner import SPACE, TRADE_OFF, InlineRunner, by_steps, inline_run
 
 import metatune
 from metatune import cli, session
@@ -347,7 +347,7 @@ def test_the_leaderboard_shows_trials_verdict_and_sentence(
 def test_the_leaderboard_of_two_objectives_stars_the_front(
     command: Command, tmp_path: Path
 ) -> None:
-    path = inline_run(TRADE_OFF, tmp_path / "run", runner=InlineRunner(seconds=seconds_by_steps))
+    path = inline_run(TRADE_OFF, tmp_path / "run", runner=InlineRunner(clock=by_steps))
     run, out = metatune.read_run(path), command("leaderboard", path).out
     trials, _, verdict = out.partition("Verdict: ")
     starred = [line for line in trials.splitlines() if " * " in line]

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 import pytest
+from handmade import Story
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -252,3 +253,48 @@ def test_merits_are_higher_where_a_trial_is_better_or_cheaper() -> None:
     other = replace(scored("t1", 1, [0.25, 0.25]), score_seconds=0.1)
     assert merits(other, one, 1, ["adapt_seconds"]) == pytest.approx((-0.25, math.log(2)))
     assert merits(other, one, -1, []) == (0.25,)
+
+
+# --- ensembles and what a verdict owes -----------------------------------------------------------
+
+
+def test_an_ensemble_is_found_by_its_id_and_is_no_trial() -> None:
+    story = Story()
+    story.trial("protonet", 0.5, 0.5, 0.5)
+    story.trial("new", 0.6, 0.6, 0.6)
+    name = story.ensemble("ensemble", "new", "protonet")
+    story.score(name, "select", 0.7)
+    story.rows.append(Ended(name, "failed", "lost", 0.0, replica=1))
+    history = History(1, story.rows)
+    assert list(history.trials) == ["r1-0000", "r1-0001"]
+    own = history.find(name)
+    assert own.at(3).scores[0] == 0.7
+    assert own.was_trained(1)
+    assert not own.was_trained(2)
+    assert history.digests(own) == [history.trials[t].asked.digest for t in ("r1-0001", "r1-0000")]
+
+
+def test_a_verdict_owes_each_its_trainings_and_more_of_what_is_blended_with_itself() -> None:
+    story = Story()
+    for name in ("protonet", "new"):
+        story.trial(name, 0.5, 0.5, 0.5)
+    story.ensemble("ensemble", "new", "protonet")
+    story.ensemble("protonet x 3", *["protonet"] * 3)
+    history = History(1, story.rows)
+
+    def owed(*entrants: str) -> list[tuple[str, int]]:
+        return [(trial.id, number) for trial, number in history.owed(entrants, 2)]
+
+    both = [("r1-0001", 1), ("r1-0000", 1), ("r1-0001", 2), ("r1-0000", 2)]
+    assert owed("r1-0001", "r1-0000") == both
+    assert owed("r1-0001", "r1-0000", "r1-e0", "r1-e1") == [*both, ("r1-0000", 3)]
+
+
+def test_trainings_are_those_of_test_in_their_order() -> None:
+    story = Story()
+    trial = story.trial("protonet", 0.5, 0.5, 0.5)
+    story.score(trial, "confirm", 0.1)
+    for replica in (2, 1):
+        story.score(trial, "test", replica / 10, replica=replica)
+    found = History(1, story.rows).trials[trial].trainings
+    assert [row.scores[0] for row in found] == [0.1, 0.2]

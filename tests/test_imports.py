@@ -25,6 +25,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("gradient",),
     ("jobs",),
     ("space",),
+    ("blend",),
     ("learners",),
     ("checkpoint", "evaluation", "trial", "testing"),
     ("records",),
@@ -173,7 +174,7 @@ def test_one_package_imports_ray() -> None:
 
 def test_only_what_workers_and_tests_of_parts_run_imports_torch() -> None:
     users = {name.split(".")[0] for name in MODULES if "torch" in packages_of(name)}
-    assert users == {"learners", "evaluation", "checkpoint", "trial", "testing"}
+    assert users == {"blend", "learners", "evaluation", "checkpoint", "trial", "testing"}
 
 
 def brought_in(code: str) -> set[str]:

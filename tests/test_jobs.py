@@ -60,6 +60,7 @@ RESULTS = st.builds(
     groups=NAMES,
     scores=st.lists(FLOATS, max_size=4).map(tuple),
     transductive=st.booleans(),
+    chosen=st.lists(st.integers(0, 7), max_size=5).map(tuple),
     learned=st.dictionaries(st.text(max_size=8), FLOATS, max_size=3),
 )
 
@@ -71,6 +72,7 @@ def test_a_job_comes_back_from_text_as_it_was(job: TrialJob) -> None:
     assert again == job
     assert isinstance(again.episode, Episode)
     assert isinstance(again.rungs, tuple)
+    assert isinstance(again.parts, tuple)
 
 
 @PROPERTY

@@ -14,17 +14,20 @@ from inline_runner import (
     SPACE,
     TRADE_OFF,
     InlineRunner,
+    by_resource,
+    by_steps,
     inline_resume,
     inline_run,
     lasting,
     rows_of,
-    seconds_by_steps,
     study_of,
 )
 
 import metatune
 from metatune import session
+from metatune.budget import core_seconds
 from metatune.errors import RunError
+from metatune.history import History
 from metatune.records.log import Log, to_line
 from metatune.records.rows import Asked, Concluded, Ended, Looked, Row, Scored, Turned
 from metatune.space import load_space
@@ -412,6 +415,98 @@ def test_fewer_trials_than_named_strategies_still_tries_all_named(tmp_path: Path
     assert run.trials["name"].to_list() == ["fomaml", "wild", "singular", "maml", "scratch"]
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_run_uses_its_core_seconds_almost_up_and_stays_within_them(
+    seed: int, tmp_path: Path
+) -> None:
+    runner = InlineRunner(clock=by_resource)
+    run = inline_run(LIMITED, tmp_path / "run", seed=seed, runner=runner)
+    history = History(-1, rows_of(run))
+    assert 0.95 * 900 < core_seconds(history) <= 900
+
+
+LIMITED = SPACE.replace("{trials: 9}", "{trials: 300, core_seconds: 900}").replace(
+    "seeds: 2, best_seeds: 1", "seeds: 2"
+)
+
+
+# --- ensembles -----------------------------------------------------------------------------------
+
+BLENDED = (
+    small()
+    .replace("verdict: {seeds: 1, best_seeds: 1", "verdict: {seeds: 1, best_seeds: 2, ensemble: 3")
+    .replace("tasks: {select: 8", "tasks: {select: 20")
+    .replace("seed: 0", "seed: 1")
+)
+
+
+@pytest.fixture(scope="module")
+def with_ensemble(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in which an ensemble competes."""
+    return inline_run(BLENDED, tmp_path_factory.mktemp("blended") / "run")
+
+
+def test_an_ensemble_stands_in_the_records_and_frames_with_its_members(with_ensemble: Path) -> None:
+    run = metatune.read_run(with_ensemble)
+    found = run.trials.query("origin == 'ensemble'")
+    (own, other) = (row for _, row in found.iterrows())
+    count = len(own["members"])
+    assert list(found.index) == ["r1-e0", "r1-e1"]
+    assert own["name"] == "ensemble"
+    assert 2 <= count <= 3
+    assert set(own["members"]) <= set(run.looks.iloc[0]["trials"])
+    assert other["name"] == f"{run.trials.loc[other['members'][0], 'name']} x {count}"
+    assert other["members"] == other["members"][:1] * count
+    assert set(found["state"]) == {"completed"}
+    assert run.trials.query("origin != 'ensemble'")["members"].map(len).eq(0).all()
+    assert len(run.trials) == 7 + 2  # beside the trials that were asked for
+    assert [list(look) for look in run.looks["trials"]][1] == ["r1-e0"]
+    assert run.looks.iloc[2]["trials"][-2:] == ["r1-e0", "r1-e1"]
+    assert {name for name, _, _ in ledger(with_ensemble)} == {f"r1-000{i}" for i in range(7)}
+
+
+def test_it_costs_what_its_members_cost(with_ensemble: Path) -> None:
+    run = metatune.read_run(with_ensemble)
+    test = run.curves.query("split == 'test' and replica == 1").set_index("trial")
+    members = run.trials.loc["r1-e0", "members"]
+    for column in ("train_seconds", "score_seconds", "resource"):
+        assert test.loc["r1-e0", column] == pytest.approx(test.loc[members, column].sum())
+
+
+def test_its_members_are_trained_anew_and_nothing_is_trained_for_it(with_ensemble: Path) -> None:
+    rows = rows_of(with_ensemble)
+    history = History(-1, rows)
+    count = len(history.ensembles["r1-e0"].asked.members)
+    rival = history.trials[history.ensembles["r1-e1"].asked.members[0]]
+    assert len(rival.trainings) == max(2, count)
+    assert not (with_ensemble / "trials" / "r1-e0").exists()
+    assert scored_once(rows)
+    assert len(history.ensembles["r1-e1"].trainings) == len(rival.trainings) // count
+
+
+@pytest.mark.usefixtures("_no_sync")
+def test_a_verdict_with_an_ensemble_is_the_same_after_any_interruption(
+    with_ensemble: Path, tmp_path: Path
+) -> None:
+    rows = rows_of(with_ensemble)
+    turned = next(i for i, row in enumerate(rows) if isinstance(row, Turned))
+    for kept in range(turned, len(rows)):
+        copy = cut_copy(with_ensemble, tmp_path / str(kept) / "run", rows, kept)
+        inline_resume(copy)
+        assert lasting(rows_of(copy)) == lasting(rows), f"cut after {kept} rows"
+        assert ledger(copy) == ledger(with_ensemble), f"cut after {kept} rows"
+        shutil.rmtree(copy)
+
+
+def test_a_member_lost_at_the_verdict_leaves_the_ensemble_out_and_the_run_goes_on(
+    with_ensemble: Path, tmp_path: Path
+) -> None:
+    lost = metatune.read_run(with_ensemble).trials.loc["r1-e0", "members"][0]
+    runner = InlineRunner(lost=lambda job: job.trial == lost and job.replica > 0)
+    run = metatune.read_run(inline_run(BLENDED, tmp_path / "run", runner=runner))
+    assert "is left out: none of its blends is whole" in run.verdicts.iloc[0]["sentence"]
+
+
 # --- rounds --------------------------------------------------------------------------------------
 
 TWO_ROUNDS = (
@@ -506,25 +601,22 @@ TRADED_TWICE = TRADE_OFF.replace("rounds: {count: 1}", "rounds: {count: 2}").rep
 )
 
 
-def by_steps() -> InlineRunner:
-    """A runner whose clock tells the same in every run."""
-    return InlineRunner(seconds=seconds_by_steps)
-
-
 @pytest.fixture(scope="module")
 def traded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two rounds, judged by score and seconds."""
-    return inline_run(TRADED_TWICE, tmp_path_factory.mktemp("trd") / "run", runner=by_steps())
+    return inline_run(
+        TRADED_TWICE, tmp_path_factory.mktemp("trd") / "run", runner=InlineRunner(clock=by_steps)
+    )
 
 
 def test_two_rounds_of_two_objectives_are_two_runs_of_one_round(
     traded: Path, tmp_path: Path
 ) -> None:
     one = TRADED_TWICE.replace("count: 2", "count: 1").replace("trials: 20", "trials: 10")
-    first = inline_run(one, tmp_path / "first", runner=by_steps())
+    first = inline_run(one, tmp_path / "first", runner=InlineRunner(clock=by_steps))
     text = (first / "method.yaml").read_text()
     assert "adapt_seconds" in text.partition("evidence:")[2]
-    second = inline_run(text, tmp_path / "second", runner=by_steps())
+    second = inline_run(text, tmp_path / "second", runner=InlineRunner(clock=by_steps))
     found = lasting(of_round(rows_of(second), 2))
     expected = lasting(of_round(rows_of(traded), 2))
     assert [{**row, "method": None} for row in found] == [
@@ -539,7 +631,7 @@ def test_a_run_of_two_objectives_that_was_killed_ends_with_the_same_records(
     rows = rows_of(traded)
     for kept in range(0, len(rows), 13):
         copy = cut_copy(traded, tmp_path / str(kept) / "run", rows, kept)
-        inline_resume(copy, runner=by_steps())
+        inline_resume(copy, runner=InlineRunner(clock=by_steps))
         assert lasting(rows_of(copy)) == lasting(rows), f"cut after {kept} rows"
         assert (copy / "method.yaml").read_text() == (traded / "method.yaml").read_text()
         told = [[(t.state, t.values) for t in study_of(run).trials] for run in (copy, traded)]

@@ -121,6 +121,18 @@ def test_a_rounds_end_names_its_front_before_what_moved() -> None:
     ]
 
 
+def test_an_ensemble_is_told_by_its_members_and_its_scores_by_its_name() -> None:
+    story = Story()
+    story.trial("protonet", 0.5, 0.5, 0.5)
+    story.trial("new", 0.6, 0.6, 0.6)
+    story.ensemble("ensemble", "new", "protonet")
+    story.score("r1-e0", "confirm", 0.625)
+    assert lines_of(story.rows)[-2:] == [
+        "  ensemble: a blend of new, protonet",
+        "  confirm: ensemble 62.5 %",
+    ]
+
+
 # --- on a terminal -------------------------------------------------------------------------------
 
 

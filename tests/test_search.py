@@ -15,9 +15,9 @@ from inline_runner import (
     SPACE,
     TRADE_OFF,
     InlineRunner,
+    by_steps,
     inline_run,
     rows_of,
-    seconds_by_steps,
     study_of,
 )
 
@@ -152,7 +152,7 @@ strategy:
   inner: {kind: sgd, scope: all, steps: {choice: [1, 2, 3]}, lr: 0.01}
   meta: {rule: {choice: [first_order, second_order]}}
   outer: {kind: adam, schedule: constant, lr: 1.0e-3, tasks_per_batch: 4}
-verdict: {seeds: 1, finalists: 2, presets: [maml], baselines: []}
+verdict: {seeds: 1, best_seeds: 1, finalists: 2, presets: [maml], baselines: []}
 """
 )
 """Six strategies, of which the default and the preset are two."""
@@ -366,7 +366,7 @@ def test_one_of_each_structure_passes_a_rung() -> None:
 @pytest.fixture(scope="module")
 def trade_off(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run judged by score and seconds, in which more steps are better and slower."""
-    runner = InlineRunner(seconds=seconds_by_steps)
+    runner = InlineRunner(clock=by_steps)
     return inline_run(TRADE_OFF, tmp_path_factory.mktemp("trade") / "run", runner=runner)
 
 

@@ -117,6 +117,46 @@ def test_transductive_scores_say_so_in_both_tables() -> None:
     assert marked == ["joint, transductive"]
 
 
+def with_ensembles() -> Story:
+    """The ensemble of ``new`` and protonet wins against two trainings of r2d2."""
+    story = decided()
+    story.rows.pop()
+    own, other = story.ensemble("ensemble", "new", "protonet"), story.ensemble("r2d2 x 2", *TWICE)
+    story.score(own, "select", 0.8)
+    story.score(own, "test", 0.9, replica=1)
+    story.score(other, "test", 0.65, replica=1)
+    story.rows.append(Concluded(own, other, "new groups", "ensemble beats r2d2 x 2"))
+    return story
+
+
+TWICE = ("r2d2", "r2d2")
+
+
+def test_ensembles_stand_in_the_verdict_and_the_chosen_one_in_the_leaderboard() -> None:
+    run = with_ensembles().run()
+    verdict = {row[1]: row for row in cells(tables.test_table(run))}
+    assert next(iter(verdict)) == "ensemble (winner)"
+    assert verdict["r2d2 x 2 (rival)"][2] == "65.0 %"
+    assert verdict["ensemble (winner)"][5].startswith("+25 [")
+    board = [row[:3] for row in cells(tables.select_table(run, 20))]
+    assert board[0] == ["1", "ensemble", "2 members"]
+    assert "r2d2 x 2" not in {name for _, name, _ in board}
+    title = tables.test_table(run).title
+    assert title == "Verdict: accuracy on unseen test tasks (new groups, 2 trainings each)"
+
+
+def test_a_winner_that_is_an_ensemble_is_told_by_its_members() -> None:
+    text = tables.winner_text(with_ensembles().run())
+    assert text == "ensemble is a blend of 2: new, protonet"
+
+
+def test_the_title_says_where_some_were_trained_more_often() -> None:
+    story = decided()
+    story.score("r1-0003", "test", 0.7, replica=3)
+    title = tables.test_table(story.run()).title
+    assert title == "Verdict: accuracy on unseen test tasks (new groups, 2 to 3 trainings each)"
+
+
 def test_the_title_names_claim_metric_and_trainings(run: Run) -> None:
     assert tables.test_table(run).title == (
         "Verdict: mse on unseen test tasks (new tasks, 2 trainings each)"

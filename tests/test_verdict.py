@@ -4,20 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from handmade import GROUPS, SPACE, TASKS, TWO, Story, family, kind_of, plan_of
 from scipy import stats
 
-from metatune.confirm import confirmation
+from metatune.budget import core_seconds
+from metatune.confirm import Queue, confirmation
 from metatune.driver import Driver
 from metatune.errors import RunError
-from metatune.jobs import RungResult
-from metatune.records.rows import Concluded, Ended, Looked
+from metatune.jobs import RungResult, TrialJob
+from metatune.records.rows import Asked, Concluded, Ended, Looked, Scored
 from metatune.space import Method
 from metatune.statistics import Estimate, estimate
-from metatune.verdict import amount_of, conclude, entrants, trainings
+from metatune.verdict import (
+    amount_of,
+    blends,
+    choice,
+    conclude,
+    duel,
+    entrants,
+    further,
+    ranking,
+    trainings,
+)
 
 BY_GROUP = (0.08, 0.10, 0.12, 0.10, 0.09, 0.11, 0.10, 0.10)
 """A difference that every group shows, with a mean of 0.1."""
@@ -428,3 +440,386 @@ def test_a_limited_budget_sets_at_most_half_aside_for_more_than_one_training() -
     assert aside[None] > 0.5 * 48
     assert aside[0.8] == pytest.approx(0.5 * 48)
     assert aside[0.1] == pytest.approx(aside[None] / 2)  # one training instead of two
+
+
+# --- the two best, more often ---------------------------------------------------------------------
+
+
+def drained(queue: Queue, story: Story, score: float = 0.5, seconds: float = 3.0) -> list[TrialJob]:
+    """Run a queue to its end: each job gives ``score`` in so many seconds of training."""
+    jobs = []
+    while not queue.exhausted:
+        job = queue.next_job()
+        assert job is not None
+        jobs.append(job)
+        tasks, groups = tuple(f"{job.split}-{t}" for t in range(TASKS)), tuple(GROUPS) * 2
+        scores = (score,) * TASKS
+        queue.on_result(job, RungResult(
+            3, "completed", "", 900, seconds, 0.16, None, tasks, groups, scores, False,
+            chosen=tuple(range(len(job.parts))),
+        ))  # fmt: skip
+    return jobs
+
+
+def limited(core: float | None, story: Story | None = None) -> Story:
+    """A search is over, within a budget of so many core seconds."""
+    story = story or simple()
+    if core is not None:
+        budget = story.plan.space.space.budget.model_copy(update={"core_seconds": core})
+        space = story.plan.space.space.model_copy(update={"budget": budget})
+        story.plan = replace(story.plan, space=replace(story.plan.space, space=space))
+    searched(story, **CONFIRM)
+    return story
+
+
+def names_of(story: Story, jobs: Sequence[TrialJob]) -> list[tuple[str, int]]:
+    trials = story.driver().history.trials
+    return [(trials[job.trial].asked.name, job.replica) for job in jobs]
+
+
+def test_without_a_budget_winner_and_rival_are_trained_five_times_in_turns() -> None:
+    story = limited(None)
+    drained(trainings(story.driver(), 1), story)
+    jobs = drained(duel(story.driver(), 1), story)
+    assert names_of(story, jobs) == [(n, r) for r in (3, 4, 5) for n in ("new", "r2d2")]
+    assert {job.split for job in jobs} == {"test"}
+    assert drained(duel(story.driver(), 1), story) == []
+
+
+def test_a_winner_that_is_its_own_rival_is_trained_once_a_turn() -> None:
+    story = simple()
+    searched(story, **{**CONFIRM, "r2d2": 0.9})
+    drained(trainings(story.driver(), 1), story)
+    jobs = drained(duel(story.driver(), 1), story)
+    assert names_of(story, jobs) == [("r2d2", 3), ("r2d2", 4), ("r2d2", 5)]
+
+
+def test_what_test_says_does_not_choose_who_is_trained_duel() -> None:
+    story = simple()
+    searched(story, **CONFIRM)
+    driver = after_trainings(story, new=0.1, r2d2=0.1, protonet=0.9, nearest_neighbour=0.9)
+    assert {name for name, _ in names_of(story, drained(duel(driver, 1), story))} == {
+        "new", "r2d2",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("left", "pairs"), [(6.0, 0), (6.4, 1), (12.0, 1), (12.7, 2), (99.0, 3)])
+def test_with_a_budget_they_are_trained_as_often_as_pairs_fit(left: float, pairs: int) -> None:
+    """A training and its scoring take 3.16 seconds."""
+    story = limited(None)
+    drained(trainings(story.driver(), 1), story)
+    used = core_seconds(story.driver().history)
+    again = limited(used + left)
+    drained(trainings(again.driver(), 1), again)
+    assert core_seconds(again.driver().history) == pytest.approx(used)
+    assert len(drained(duel(again.driver(), 1), again)) == 2 * pairs
+    assert core_seconds(again.driver().history) <= used + left
+
+
+def test_where_the_estimate_was_too_careful_all_are_trained_as_often_as_was_asked_for() -> None:
+    story = limited(28.0)  # trials took three seconds; trainings anew take one
+    jobs = drained(trainings(story.driver(), 1), story, seconds=1.0)
+    assert kind_of(story.rows, Looked)[-1].seeds == 1
+    assert len(jobs) == 4
+    rest = names_of(story, drained(further(story.driver(), 1), story, seconds=1.0))
+    more = names_of(story, drained(duel(story.driver(), 1), story, seconds=1.0))
+    everybody = ["new", "r2d2", "protonet", "nearest_neighbour"]
+    assert rest == [(name, 2) for name in everybody]
+    assert more == [(n, r) for r in (3, 4, 5) for n in ("new", "r2d2")]
+    assert core_seconds(story.driver().history) <= 28
+
+
+def test_who_lost_its_only_training_is_trained_again_where_there_is_room() -> None:
+    story = limited(28.0)
+    queue = trainings(story.driver(), 1)
+    first = queue.next_job()
+    assert first is not None
+    queue.on_lost(first, "the worker was lost")  # the winner
+    drained(queue, story, seconds=1.0)
+    drained(further(story.driver(), 1), story, seconds=1.0)
+    jobs = drained(duel(story.driver(), 1), story, seconds=1.0)
+    assert {name for name, _ in names_of(story, jobs)} == {"new", "r2d2"}
+
+
+def test_with_two_workers_what_is_under_way_counts_as_used() -> None:
+    story = limited(None)
+    drained(trainings(story.driver(), 1), story)
+    again = limited(core_seconds(story.driver().history) + 7.0)  # room for one pair
+    drained(trainings(again.driver(), 1), again)
+    queue = duel(again.driver(), 1)
+    started = [queue.next_job() for _ in range(3)]
+    assert [job is None for job in started] == [False, False, True]
+
+
+def test_the_intervals_are_right_where_two_were_trained_differently_often() -> None:
+    story = limited(None)
+    driver = story.driver()
+    trainings(driver, 1)
+    luck = {"new": (0.01, -0.01, 0.03, -0.03, 0.0), "protonet": (0.02, -0.02)}
+    for trial in kind_of(story.rows, Looked)[1].trials:
+        name = driver.history.trials[trial].asked.name
+        for replica, by in enumerate(luck.get(name, (0.0, 0.0)), start=1):
+            scores = above(0.6 + by) if name == "new" else 0.5 + by
+            story.score(trial, "test", scores, replica=replica)
+    final = conclude(story.driver(), 1)
+    units = [100 * (x + 0.1) for x in BY_GROUP]
+    own, other = ([100 * by for by in luck[name]] for name in ("new", "protonet"))
+    expected = estimate(units, GROUPS, "new groups", trainings=[own, other])
+    amount = f"+20 points [{expected.low:+.3g}, {expected.high:+.3g}]"
+    assert f"new beats the default, protonet, by {amount}" in final.sentence
+    assert final.sentence.endswith("2 to 5 trainings each)")
+
+
+# --- an ensemble ----------------------------------------------------------------------------------
+
+BLENDED = SPACE.replace("verdict: {", "verdict: {ensemble: 3, ")
+HALF = {"new": 0.5, "protonet": 0.5, "nearest_neighbour": 0.5}
+
+
+def blended(
+    story: Story | None = None, members: Sequence[str] = ("new", "protonet"), confirm: float = 0.8
+) -> Story:
+    """An ensemble of these was chosen, and scored on ``confirm``."""
+    story = story or simple(BLENDED)
+    driver = searched(story, **CONFIRM)
+    queue = choice(driver, 1)
+    job = queue.next_job()
+    assert job is not None
+    names = [driver.history.trials[Path(part).parent.name].asked.name for part in job.parts]
+    places = tuple(names.index(name) for name in members)
+    queue.on_result(job, blend_of(job, 0.75, places))
+    drained(ranking(story.driver(), 1), story, confirm)
+    return story
+
+
+def blend_of(job: TrialJob, score: float, chosen: tuple[int, ...]) -> RungResult:
+    tasks, groups = tuple(f"{job.split}-{t}" for t in range(TASKS)), tuple(GROUPS) * 2
+    scores = (score,) * TASKS
+    return RungResult(
+        3, "completed", "", 0, 0.0, 0.1, None, tasks, groups, scores, False, chosen=chosen
+    )
+
+
+def judged(story: Story, ensemble: object = 0.9, other: object = 0.6, **test: object) -> Concluded:
+    """The verdict after these scores of the ensembles and of the others on ``test``."""
+    trainings(story.driver(), 1)
+    for trial in kind_of(story.rows, Looked)[-1].trials:
+        found = story.driver().history.find(trial)
+        own = {"ensemble": ensemble, "r2d2 x 2": other, **test}.get(found.asked.name)
+        for replica in (1, 2):
+            once = found.asked.members and found.asked.name != "ensemble"
+            if own is not None and not (once and replica == 2):
+                story.score(trial, "test", own, replica=replica)  # type: ignore[arg-type]
+    return conclude(story.driver(), 1)
+
+
+def test_without_one_in_the_space_nothing_is_chosen() -> None:
+    story = simple()
+    driver = searched(story, **CONFIRM)
+    assert choice(driver, 1).exhausted
+    assert ranking(driver, 1).exhausted
+
+
+def test_it_is_chosen_from_what_all_leaders_predicted_on_select() -> None:
+    story = simple(BLENDED)
+    driver = searched(story, **CONFIRM)
+    job = choice(driver, 1).next_job()
+    assert job is not None
+    assert (job.trial, job.split, job.most, job.train) == ("r1-e0", "select", 3, False)
+    ranked = ["r1-0003/rung-3", "r1-0001/rung-3", "r1-0000/rung-3", "r1-0002/rung-1"]
+    assert [str(Path(part).relative_to("/nowhere/trials")) for part in job.parts] == ranked
+
+
+def test_it_is_recorded_with_its_members_its_scores_and_what_they_cost_together() -> None:
+    story = blended()
+    asked = next(row for row in story.rows if isinstance(row, Asked) and row.origin == "ensemble")
+    assert (asked.trial, asked.name, asked.members) == ("r1-e0", "ensemble", ["r1-0003", "r1-0000"])
+    assert (asked.strategy, asked.params) == ({}, None)
+    own = [row for row in story.rows if isinstance(row, Scored) and row.trial == "r1-e0"]
+    assert [(row.split, row.scores[0]) for row in own] == [("select", 0.75), ("confirm", 0.8)]
+    assert {(row.train_seconds, row.resource) for row in own} == {(6.0, 1800)}
+    assert own[0].score_seconds == pytest.approx(0.32)
+    assert Looked("confirm", 1, ["r1-e0"]) in [
+        replace(row, at=0.0) for row in kind_of(story.rows, Looked)
+    ]
+    history = story.driver().history
+    assert len(history.of_round(1)) == 4  # it is none of the round's trials
+    assert core_seconds(history) == pytest.approx(core_seconds(searched_only().history))
+
+
+def searched_only() -> Driver:
+    return searched(simple(BLENDED), **CONFIRM)
+
+
+def test_one_member_alone_is_no_ensemble_and_the_verdict_says_so() -> None:
+    story = blended(members=("new",))
+    assert not any(isinstance(row, Asked) and row.origin == "ensemble" for row in story.rows)
+    final = judged(story, r2d2=0.5, **HALF)
+    assert (
+        "No ensemble: no blend of leaders does better on select than the best of them alone. Claim"
+    ) in final.sentence
+
+
+def test_a_choice_that_was_lost_is_recorded_and_the_verdict_given_without() -> None:
+    story = simple(BLENDED)
+    queue = choice(searched(story, **CONFIRM), 1)
+    job = queue.next_job()
+    assert job is not None
+    queue.on_lost(job, "the worker was lost: OOM")
+    assert queue.exhausted
+    assert choice(story.driver(), 1).exhausted  # it is not tried again
+    assert ranking(story.driver(), 1).exhausted
+    final = judged(story, r2d2=0.5, **HALF)
+    assert "No ensemble: the choice of its members was lost: the worker was lost: OOM. " in (
+        final.sentence
+    )
+
+
+def test_scores_that_were_lost_with_a_driver_are_made_again() -> None:
+    story = blended()
+    scored = [row for row in story.rows if isinstance(row, Scored) and row.trial == "r1-e0"]
+    place = story.rows.index(scored[0])
+    rows, story.rows[place:] = story.rows[place:], []  # its choice was the last that was written
+    (job,) = drained(choice(story.driver(), 1), story, 0.75)
+    assert (job.most, len(job.parts)) == (0, 2)
+    drained(ranking(story.driver(), 1), story, 0.8)
+    again = [row for row in story.rows if isinstance(row, Scored) and row.trial == "r1-e0"]
+    assert [(r.split, r.scores, r.train_seconds) for r in again] == [
+        (r.split, r.scores, r.train_seconds) for r in scored
+    ]
+    assert len(story.rows) == place + len(rows)
+
+
+def test_members_that_are_no_finalists_meet_too_and_the_rival_as_often_as_there_are_members() -> (
+    None
+):
+    story = simple(BLENDED.replace("seeds: 2, finalists: 2", "seeds: 1, finalists: 1"))
+    story.trial("more", 0.4, 0.4, 0.4)
+    story = with_confirm(story, ("new", "protonet", "more"))
+    jobs = drained(trainings(story.driver(), 1), story)
+    look = kind_of(story.rows, Looked)[-1]
+    found = [story.driver().history.find(trial).asked.name for trial in look.trials]
+    assert found == ["new", "protonet", "more", "r2d2", "nearest_neighbour", "ensemble", "r2d2 x 3"]
+    assert sorted(names_of(story, jobs)) == sorted(
+        [(name, 1) for name in found[:5]] + [("r2d2", 2), ("r2d2", 3)]
+    )
+
+
+def with_confirm(story: Story, members: Sequence[str]) -> Story:
+    CONFIRM["more"] = 0.2
+    try:
+        return blended(story, members)
+    finally:
+        del CONFIRM["more"]
+
+
+def test_each_blend_has_a_training_of_its_own_of_every_member() -> None:
+    story = blended()
+    drained(trainings(story.driver(), 1), story)
+    drained(duel(story.driver(), 1), story)
+    jobs = drained(blends(story.driver(), 1), story)
+    parts = {
+        (job.trial, job.replica): [
+            str(Path(part).relative_to("/nowhere/trials").parent) for part in job.parts
+        ]
+        for job in jobs
+    }
+    assert parts == {
+        ("r1-e0", 1): ["r1-0003/replica-1", "r1-0000/replica-1"],
+        ("r1-e0", 2): ["r1-0003/replica-2", "r1-0000/replica-2"],
+        ("r1-e1", 1): ["r1-0001/replica-1", "r1-0001/replica-2"],
+        ("r1-e1", 2): ["r1-0001/replica-3", "r1-0001/replica-4"],
+    }
+    (own,) = {
+        (row.train_seconds, round(row.score_seconds, 6))
+        for row in story.rows
+        if isinstance(row, Scored) and row.split == "test" and row.trial.startswith("r1-e")
+    }
+    assert own == (6.0, 0.32)
+    assert blends(story.driver(), 1).exhausted
+
+
+def test_a_member_that_lost_a_training_makes_the_blends_fewer() -> None:
+    story = blended()
+    driver = story.driver()
+    queue = trainings(driver, 1)
+    first = queue.next_job()
+    assert first is not None
+    queue.on_lost(first, "the worker was lost")  # the winner's first
+    drained(queue, story)
+    jobs = drained(blends(story.driver(), 1), story)
+    (own,) = [job for job in jobs if job.trial == "r1-e0"]
+    assert [Path(part).parent.name for part in own.parts] == ["replica-2", "replica-1"]
+
+
+def test_an_ensemble_that_leads_on_confirm_is_the_winner_against_the_rivals() -> None:
+    final = judged(blended(), above(0.6), r2d2=0.6, **HALF)
+    low, high = t_interval([100 * x for x in BY_GROUP])
+    assert (final.winner, final.rival) == ("r1-e0", "r1-e1")
+    assert final.sentence == (
+        f"ensemble beats the ensemble of the best preset or baseline, r2d2 x 2, by +10 points "
+        f"[{low:+.3g}, {high:+.3g}] (p = {2 / 2**8:.2g}). "
+        f"ensemble beats the default, protonet, by +20 points [{low + 10:+.3g}, {high + 10:+.3g}] "
+        f"(p = {2 / 2**8:.2g}). ensemble blends new and protonet. "
+        "Claim: new groups (8 unseen groups, 16 tasks, 1 to 2 trainings each, of r2d2 x 2 one "
+        "only, whose luck the intervals do not show)"
+    )
+
+
+def test_else_a_clause_says_how_it_compares_and_the_finalist_wins() -> None:
+    story = blended(confirm=0.65)  # behind new's 0.7
+    final = judged(story, above(0.6), r2d2=0.5, **HALF)
+    assert (final.winner, final.rival) == ("r1-0003", "r1-0001")
+    assert final.sentence.startswith("new is not shown to beat the best preset or baseline, r2d2")
+    assert (
+        ". ensemble beats the ensemble of the best preset or baseline, r2d2 x 2, by +10 points ["
+    ) in final.sentence
+    assert "ensemble blends new and protonet. Claim" in final.sentence
+
+
+def test_one_that_is_worse_without_being_the_winner_says_nothing_of_the_winner() -> None:
+    story = blended(confirm=0.65)
+    final = judged(story, 0.6, above(0.6), new=0.9, r2d2=0.5, protonet=0.5)
+    assert final.sentence.startswith("new beats the best preset or baseline, r2d2, by ")
+    assert "Nothing beats" not in final.sentence
+    assert (
+        ". ensemble is worse than the ensemble of the best preset or baseline, r2d2 x 2, by -10 "
+    ) in final.sentence
+
+
+def test_without_a_whole_blend_it_is_left_out_with_a_clause() -> None:
+    final = judged(blended(), None, r2d2=0.5, **HALF)
+    assert final.winner == "r1-0003"
+    assert (
+        "The ensemble of new and protonet is left out: none of its blends is whole. Claim"
+    ) in final.sentence
+
+
+def test_without_a_blend_of_the_rival_it_is_left_out_with_a_clause() -> None:
+    for other in (judged(blended(), 0.9, None, r2d2=0.5, **HALF), judged(blended(), 0.9, **HALF)):
+        assert other.winner == "r1-0003"
+        assert "is left out: " in other.sentence
+        assert "has no blend to compare it with" in other.sentence
+
+
+def test_without_presets_the_ensemble_meets_the_defaults() -> None:
+    text = NO_RIVALS.replace("verdict: {", "verdict: {ensemble: 3, ")
+    story = simple(text)
+    driver = searched(story, new=0.7, protonet=0.5)
+    queue = choice(driver, 1)
+    job = queue.next_job()
+    assert job is not None
+    queue.on_result(job, blend_of(job, 0.75, (0, 1)))
+    drained(ranking(story.driver(), 1), story, 0.8)
+    drained(trainings(story.driver(), 1), story)
+    drained(blends(story.driver(), 1), story)
+    final = conclude(story.driver(), 1)
+    assert final.sentence.startswith(
+        "ensemble is not shown to beat the ensemble of the default, protonet x 2: difference "
+    )
+
+
+def test_what_a_limited_budget_sets_aside_holds_for_members_and_the_rivals_trainings() -> None:
+    alone, beside = (searched(simple(text), **CONFIRM).set_aside() for text in (SPACE, BLENDED))
+    # One more entrant of about the finalists' cost, twice, and the rival once more.
+    assert 1.2 * alone < beside < 2 * alone

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log
 
 import torch
 from torch import Tensor
 
+from metatune.blend import blend
 from metatune.learners.interface import Learner, Params, Tensors, over, under
 from metatune.seeds import derive_seed
 
@@ -33,9 +33,7 @@ class Ensemble:
     def predict(self, params: Params, batch: Tensors) -> Tensor:
         """The mean prediction; for classes the logarithm of the mean probability."""
         each = torch.stack([self.member.predict(own, batch) for own in self._members(params)])
-        if not self.classes:
-            return each.mean(0)
-        return each.log_softmax(3).logsumexp(0) - log(self.count)
+        return blend(each, self.classes)
 
     def meta_loss(self, params: Params, batch: Tensors, progress: float) -> Tensor:
         """The mean of the members' losses, with each member's own gradient."""

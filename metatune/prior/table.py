@@ -86,7 +86,9 @@ def learn_prior(runs: Sequence[Run]) -> pa.Table:
 
 def _completed(run: Run) -> list[dict[str, Any]]:
     """The rows of one run but for its name, best first."""
-    trials = run.trials[run.trials["state"] == "completed"]
+    # An ensemble is no strategy that a later run could try.
+    completed = (run.trials["state"] == "completed") & (run.trials["origin"] != "ensemble")
+    trials = run.trials[completed]
     defaults = trials[trials["origin"] == "default"]
     if defaults.empty:
         raise RunError(

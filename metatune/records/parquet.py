@@ -79,7 +79,7 @@ _PLACE = (
     Column("round", "int", "round of the loop, from 1"),
     Column("rung", "int", "rung at which it was scored, from 1"),
     Column("split", "string", "where the tasks come from"),
-    Column("replica", "int", "0 for the trial, 1, 2, .. for trainings anew with other seeds"),
+    Column("replica", "int", "0 for the trial, 1, 2, .. for trainings anew, or blends of those"),
 )
 _TRANSDUCTIVE = Column("transductive", "bool", "query points were scored jointly")
 
@@ -104,6 +104,7 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = {
         Column("strategy", "string", "the strategy as JSON", nullable=True),
         Column("params", "string", "its knobs by name as JSON", nullable=True),
         Column("parent", "string", "the trial that it was made from", nullable=True),
+        Column("members", "strings", "of an ensemble, the trials that it blends", nullable=True),
     ),
     "scores": (
         *_PLACE,
@@ -135,7 +136,7 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = {
         Column("split", "string", "the reserved split that was opened"),
         Column("round", "int", "round of the loop"),
         Column("trials", "strings", "who was compared"),
-        Column("seeds", "int", "trainings of each; 0 where nothing is trained", "trainings"),
+        Column("seeds", "int", "trainings of each, at least; 0 where none is made", "trainings"),
     ),
     "verdicts": (
         Column("winner", "string", "id of the winning trial"),
@@ -231,9 +232,11 @@ def _trials(before: pa.Table, rows: Iterable[Row]) -> pa.Table:
 
 
 def _asked(row: Asked) -> dict[str, Any]:
-    names = ("round", "number", "name", "origin", "digest", "structure", "parent")
+    names = ("round", "number", "name", "origin", "digest", "structure", "parent", "members")
     return {
         **{name: getattr(row, name) for name in names},
+        # What is blended has come to its end before.
+        **({"state": "completed"} if row.members else {}),
         "strategy": json.dumps(row.strategy),
         "params": None if row.params is None else json.dumps(row.params),
     }

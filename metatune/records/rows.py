@@ -16,9 +16,10 @@ STATES: tuple[State, ...] = ("completed", "stopped", "diverged", "failed")
 
 Origin = Literal[
     "default", "preset", "baseline", "initial", "portfolio", "incumbent",
-    "proposed", "promoted", "probe", "child",
+    "proposed", "promoted", "probe", "child", "ensemble",
 ]  # fmt: skip
-"""``promoted`` and ``probe`` find out where to move a leader; the ``child`` is the leader moved."""
+"""``promoted`` and ``probe`` find out where to move a leader; the ``child`` is the leader moved. An
+``ensemble`` is a blend of trials: it is no trial of its round, and nothing is trained for it."""
 
 FINDING_OUT: tuple[Origin, ...] = ("promoted", "probe")
 """Origins of trials that lead nowhere themselves."""
@@ -29,16 +30,18 @@ class Asked:
     """A trial was decided on.
 
     Attributes:
-        trial: our id.
+        trial: our id; of an ensemble ``r<round>-e<number>``.
         round: round of the loop, from 1.
-        number: ask number within the round, from 0.
+        number: ask number within the round, from 0; ensembles have numbers of their own.
         name: preset's name, or the origin, round and number.
         origin: why it was asked.
-        strategy: the strategy as plain data.
+        strategy: the strategy as plain data; empty for an ensemble.
         digest: the strategy's hash.
         structure: its structural family.
         params: its knobs by their names in the space; None where it lies outside the space.
         parent: the trial that it was made from; None where it was not.
+        members: of an ensemble, the trials whose strategies it blends; one that is named n times is
+            there with n trainings of its own. Empty for a trial, and where the choice was lost.
         at: seconds that the run had been driven for when this was written.
     """
 
@@ -53,6 +56,7 @@ class Asked:
     structure: str
     params: dict[str, Any] | None
     parent: str | None = None
+    members: list[str] = field(default_factory=list)
     at: float = 0.0
 
 
@@ -65,8 +69,9 @@ class Scored:
         round: round of the loop.
         rung: 1 is the first; the verdict's and the confirmation's are the last rung's.
         split: where the tasks come from.
-        replica: 0 for the trial itself, 1, 2, .. for trainings anew with other seeds.
-        resource: forward-equivalents used so far.
+        replica: 0 for the trial itself, 1, 2, .. for trainings anew with other seeds; of an
+            ensemble, for blends of those.
+        resource: forward-equivalents used so far; of an ensemble, as of seconds, its members'.
         train_seconds: seconds of training so far.
         score_seconds: seconds for scoring these tasks, adaptation included.
         train_loss: mean training loss since the rung before; None where nothing is trained.
@@ -128,7 +133,8 @@ class Looked:
         split: which.
         round: round of the loop.
         trials: who was compared.
-        seeds: trainings of each, as many as the budget allowed; 0 where nothing is trained.
+        seeds: trainings of each at least, as many as the budget allowed; 0 where nothing is
+            trained.
         at: seconds that the run had been driven for when this was written.
     """
 

@@ -154,6 +154,13 @@ class Verdict(Section):
         description="trainings of each strategy with other seeds; of one alone, the luck of the "
         "seed cannot be told from what the strategy is worth",
     )
+    best_seeds: int = Field(
+        5,
+        ge=1,
+        le=20,
+        description="trainings of the winner and its rival, once all others have theirs, as far "
+        "as the budget has room for them; never fewer than `seeds`",
+    )
     finalists: int = Field(3, ge=1, le=10, description="leaders of the search that take part")
     presets: tuple[str, ...] = Field(
         (), description="presets, or entries of `initial`, that the winner has to beat"
@@ -161,6 +168,20 @@ class Verdict(Section):
     baselines: tuple[str, ...] = Field(
         (), description="naive baselines that take part, besides those that the family demands"
     )
+    ensemble: int = Field(
+        0,
+        ge=0,
+        le=5,
+        description="members at most of an ensemble of leaders, which takes part against an "
+        "ensemble of as many trainings of the best preset or baseline; 0 for none, else 2 or more",
+    )
+
+    @field_validator("ensemble")
+    @classmethod
+    def _has_two_members(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("found 1; allowed: 0 for none, or 2 to 5 members")
+        return value
 
 
 class Partial(Section):

@@ -41,7 +41,7 @@ strategy:
       inner: {kind: none}
       meta: {rule: first_order}
   outer: {lr: {float: [1e-4, 1e-2], log: true}, tasks_per_batch: 8}
-verdict: {seeds: 1, finalists: 2, presets: [maml], baselines: [scratch]}
+verdict: {seeds: 1, best_seeds: 1, finalists: 2, presets: [maml], baselines: [scratch]}
 """
 
 

@@ -290,6 +290,15 @@ def run_of(rows: list[Row], like: Story) -> Run:
     return Run(Path("/nowhere/run"), like.run().info, tables(rows))
 
 
+def test_an_ensemble_is_not_learned_from() -> None:
+    story = Story()
+    story.trial("protonet", 0.5, 0.5, 0.5)
+    story.trial("new", 0.6, 0.6, 0.6)
+    before = learn_prior([story.run()])
+    story.score(story.ensemble("ensemble", "new", "protonet"), "select", 0.9)
+    assert learn_prior([story.run()]).equals(before)
+
+
 def test_a_run_is_learned_from_in_its_newest_round_whose_default_was_completed() -> None:
     first, second = story(protonet=0.5, r2d2=0.4, new=0.6), story(protonet=0.5, r2d2=0.7)
     both = [*first.rows, *in_round(second.rows, 2)]

@@ -306,6 +306,18 @@ def test_a_winner_that_was_made_from_one_of_the_prior_names_it() -> None:
     )
 
 
+def test_of_an_ensemble_it_says_how_many_members_came_from_the_prior() -> None:
+    story = Story()
+    for name, score in (("protonet", 0.5), ("steady", 0.6), ("new", 0.7)):
+        story.trial(name, score, score, score)
+    own = story.ensemble("ensemble", "new", "steady")
+    rows = {row.name: row for row in kind_of(story.rows, Asked)}
+    story.plan = replace(story.plan, prior=Fitted(brought=frozenset({rows["steady"].digest})))
+    driver = story.driver()
+    said = of_prior(driver, driver.history.ensembles[own])
+    assert said == "1 of the winner's 2 members came from the prior"
+
+
 def test_it_says_where_the_prior_brought_nothing_new() -> None:
     said = judged(set(), protonet=0.5, new=0.7)
     assert said == "The prior brought no strategy that the space file does not name"

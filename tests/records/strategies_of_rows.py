@@ -75,6 +75,7 @@ asked = st.builds(
     number=st.integers(0, 9),
     strategy=plans,
     params=st.none() | knobs,
+    members=st.lists(trial_ids, max_size=2),
 )
 ended = st.builds(
     Ended,

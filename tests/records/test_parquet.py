@@ -66,6 +66,14 @@ def test_the_end_of_a_training_anew_does_not_end_the_trial() -> None:
     assert tables(rows)["trials"]["state"].to_pylist() == ["running"]
 
 
+def test_an_ensemble_is_completed_as_it_is_chosen_and_has_its_members() -> None:
+    ensemble = some.an_asked(7, origin="ensemble", strategy={}, params=None, members=["r1-0000"])
+    rows = [some.an_asked(), ensemble, some.an_asked(8, origin="ensemble")]
+    found = tables([*rows, some.an_ended(8, state="failed", reason="lost")])["trials"]
+    assert found["members"].to_pylist() == [[], ["r1-0000"], []]
+    assert found["state"].to_pylist() == ["running", "completed", "failed"]
+
+
 def test_scores_have_one_row_a_task_and_curves_one_a_rung() -> None:
     found = tables(some.a_run(2))
     assert found["scores"].num_rows == 2 * 2 * 2

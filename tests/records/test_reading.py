@@ -73,7 +73,7 @@ def test_strategies_become_columns_behind_the_standard_ones(folder: RunFolder) -
     )
     trials = read_run(folder.path).trials
     names = list(trials.columns)
-    assert names[names.index("parent") + 1 :] == [
+    assert names[names.index("members") + 1 :] == [
         "head.kind",
         "outer.lr",
         "outer.steps",

@@ -22,5 +22,11 @@ def test_scores_of_an_older_version_say_nothing_of_what_was_learned() -> None:
     assert from_plain(plain) == some.a_scored()
 
 
+def test_a_trial_of_an_older_version_has_no_members() -> None:
+    plain = to_plain(some.an_asked())
+    del plain["members"]
+    assert from_plain(plain) == some.an_asked()
+
+
 def test_fields_of_a_newer_version_are_ignored() -> None:
     assert from_plain({**to_plain(some.an_ended()), "mood": "good"}) == some.an_ended()

@@ -168,6 +168,12 @@ def test_a_mistake_is_told_in_one_line(old: str, new: str, said: str, resolved: 
         ("verdict: {presets: [x]}", 's.yaml:7: verdict.presets[0]: found "x"; allowed: cnp, anp'),
         ("verdict: {finalists: 11}", "verdict.finalists: found 11; allowed: less than or equal"),
         ("verdict: {presets: x}", "verdict.presets: found"),
+        (
+            "verdict: {ensemble: 1}",
+            "s.yaml:7: verdict.ensemble: found 1; allowed: 0 for none, or 2 to 5 members",
+        ),
+        ("verdict: {ensemble: 6}", "verdict.ensemble: found 6; allowed: less than or equal to 5"),
+        ("verdict: {best_seeds: 0}", "verdict.best_seeds: found 0; allowed: greater than or"),
         ("tasks: {test: 1}", "tasks.test: found 1; allowed: greater than or equal to 2"),
         ("resource: {full: 8, rungs: 3}", "s.yaml:7: resource: found 3 rungs by 3, of which"),
         ("seed: -1", "seed: found -1; allowed: greater than or equal to 0"),
