@@ -5,8 +5,9 @@ first, and its rival the preset or baseline that ``select`` put first, so neithe
 what ``test`` says. An ensemble, chosen on ``select``, may take part: where it leads on ``confirm``,
 it is the winner, and its rival is an ensemble of as many trainings of the rival.
 
-In the order of a verdict: ``choice`` and ``ranking`` of the ensemble, ``trainings`` of all entrants,
-``further`` ones where there is room, the ``duel`` of the two best, ``blends``, and ``conclude``.
+In the order of a verdict: ``choice`` and ``ranking`` of the ensemble, ``trainings`` of all
+entrants, ``further`` ones where there is room, the ``duel`` of the two best, ``blends``, and
+``conclude``.
 """
 
 from metatune.verdict.conclusion import conclude
