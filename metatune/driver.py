@@ -182,7 +182,7 @@ class Driver:
         """Seconds that the confirmation and the verdict will need, by what trials have taken.
 
         Of a limited budget at most half, or what one training of each takes: the verdict then
-        trains each as often as what is left allows, see ``affordable_seeds``.
+        trains each as often as what is left allows, see ``room_for``.
 
         Args:
             workers: trainings at a time; 1 gives the seconds of all workers together.
@@ -194,19 +194,10 @@ class Driver:
         once = self._with_margin(self._trainings_left(seeds=1), workers)
         return min(wanted, max(once, MOST_FOR_VERDICT * total))
 
-    def affordable_seeds(self, entrants: Sequence[str]) -> int:
-        """How often the budget lets each of these be trained anew; once in any case."""
-        used = {None: self.elapsed(), 1: core_seconds(self.history)}
-        for seeds in range(self.plan.space.space.verdict.seeds, 1, -1):
-            costs = [self.seconds_anew(trial) for trial, _ in self.history.owed(entrants, seeds)]
-            fits = [
-                used[workers] + self._with_margin(costs, workers) <= total
-                for workers in used
-                if (total := self._total(workers)) is not None
-            ]
-            if all(fits):
-                return seeds
-        return 1
+    @property
+    def limited(self) -> bool:
+        """Whether seconds are limited, be it the clock's or those of all workers together."""
+        return self._total(1) is not None or self._total(None) is not None
 
     def room_for(self, trainings: Sequence[float], under_way: float = 0.0) -> bool:
         """True if a few more trainings fit into what is left of the budget.
@@ -216,8 +207,8 @@ class Driver:
             under_way: seconds of those that were started and have not come to their end.
         """
         core, clock = self._total(1), self._total(None)
-        used = core_seconds(self.history) + under_way + sum(trainings)
-        end = self.elapsed() + wall_clock(trainings, self.workers)
+        used = core_seconds(self.history) + under_way + self._with_margin(trainings, workers=1)
+        end = self.elapsed() + self._with_margin(trainings, self.workers)
         return (core is None or used <= core) and (clock is None or end <= clock)
 
     def _total(self, workers: int | None) -> float | None:
@@ -253,7 +244,7 @@ class Driver:
         verdict, history = self.plan.space.space.verdict, self.history
         look = history.look_at("test")
         if look is not None:
-            owed = history.owed(look.trials, look.seeds)
+            owed = history.owed(look.trials, verdict.seeds)
             return [self.seconds_anew(t) for t, replica in owed if not t.was_trained(replica)]
         seeds = seeds or verdict.seeds
         tasks = self.plan.tasks("confirm") + self.plan.tasks("test")

@@ -133,7 +133,7 @@ class Looked:
         split: which.
         round: round of the loop.
         trials: who was compared.
-        seeds: trainings of each at least, as many as the budget allowed; 0 where nothing is
+        seeds: trainings of each at least; as many more as the budget allows. 0 where nothing is
             trained.
         at: seconds that the run had been driven for when this was written.
     """

@@ -14,12 +14,17 @@ from metatune.verdict.entrants import entrants, two_best
 
 
 def trainings(driver: Driver, round_: int) -> Queue:
-    """The jobs that train every entrant anew and score it on ``test``, which is opened here."""
+    """The jobs that train entrants anew and score them on ``test``, which is opened here.
+
+    As often as is done whatever it takes: ``verdict.seeds`` times, or once where the budget has a
+    limit.
+    """
     history = driver.history
     if history.look_at("test") is None:
         chosen = [trial.id for trial in entrants(driver, round_, members_of(driver, round_))]
         chosen += [e.id for e in blended_at_the_verdict(driver, round_, chosen)]
-        driver.record(Looked("test", round_, chosen, driver.affordable_seeds(chosen)))
+        seeds = 1 if driver.limited else driver.plan.space.space.verdict.seeds
+        driver.record(Looked("test", round_, chosen, seeds))
     look = history.look_at("test")
     assert look is not None
     owed = history.owed(look.trials, look.seeds)
@@ -28,10 +33,7 @@ def trainings(driver: Driver, round_: int) -> Queue:
 
 
 def further(driver: Driver, round_: int) -> Queue:
-    """The jobs that train all entrants up to ``verdict.seeds`` times after all.
-
-    The budget was thought to be too short for that; by what trainings took it may not be.
-    """
+    """The jobs that train all entrants up to ``verdict.seeds`` times, as the budget has room."""
     look = driver.history.look_at("test")
     assert look is not None
     everybody = driver.history.trained_for(look.trials)
@@ -50,7 +52,10 @@ def duel(driver: Driver, round_: int) -> Queue:
 
 
 def _in_turns(driver: Driver, trials: Sequence[Trial], most: int) -> Iterator[TrialJob]:
-    """One more training of each, then again: while there is room for a whole turn in the budget."""
+    """One more training of each, then again: while the budget has room for a whole turn.
+
+    That goes by what trainings were measured to take, not by what they took in the search.
+    """
     begun: list[tuple[Trial, int]] = []
     for replica in range(1, most + 1):
         due = [trial for trial in trials if not trial.was_trained(replica)]
