@@ -82,6 +82,7 @@ def one(arm: str, seed: int) -> list[dict[str, Any]]:
         {
             "arm": arm, "seed": seed, "name": row["name"], "origin": row["origin"],
             "role": {verdict["winner"]: "winner", verdict["rival"]: "rival"}.get(str(trial), ""),
+            "select": row["select"], "confirm": row["confirm"], "members": len(row["members"]),
             "score": row["score"], "train_seconds": row["train_seconds"],
             "adapt_seconds": row["adapt_seconds"], "trainings": int(row["trainings"]),
             "trials": len(run.trials),

@@ -87,7 +87,7 @@ def opened(family: str, scratch: Path) -> Path:
     plain |= {
         "resource": resource,
         "budget": {"trials": 100_000, "minutes": MINUTES},
-        "verdict": {"seeds": 1, "finalists": 1},
+        "verdict": {"seeds": 1, "finalists": 1, "best_seeds": 1},
     }
     target = scratch / f"{family}.yaml"
     target.write_text(yaml.safe_dump(plain))

@@ -237,17 +237,21 @@ def gradient() -> str:
 def ensemble() -> str:
     """The greedy ensemble, the winner alone, and the best preset's ensemble, on the same tests."""
     found, rows = read_lines("ablation.jsonl").query("arm == 'ensemble'"), []
-    whose = found["name"].where(found["origin"] == "ensemble", "")
+    blends, singles = found[found["members"] > 0], found[found["members"] == 0]
+    of_preset = blends[blends["name"] != "ensemble"].assign(
+        preset=lambda frame: frame["name"].str.rpartition(" x ")[0]
+    )
+    alone = of_preset[["seed", "preset"]].merge(
+        singles, left_on=["seed", "preset"], right_on=["seed", "name"]
+    )
     kinds = {
-        "greedy ensemble": whose == "ensemble",
-        "best single finalist": (found["origin"] != "ensemble") & (found["finalist"]),
-        "best preset's ensemble": (whose != "") & (whose != "ensemble"),
-        "best preset, one training": (found["origin"] != "ensemble") & (found["rival"]),
+        "greedy ensemble": blends[blends["name"] == "ensemble"],
+        "first on confirm, alone": singles.sort_values("confirm", ascending=False),
+        "best preset's ensemble": of_preset,
+        "best preset, alone": alone,
     }
-    scores = {name: found[mask].groupby("seed")["score"].first() for name, mask in kinds.items()}
-    costs = {
-        name: found[mask].groupby("seed")["adapt_seconds"].first() for name, mask in kinds.items()
-    }
+    scores = {name: own.groupby("seed")["score"].first() for name, own in kinds.items()}
+    costs = {name: own.groupby("seed")["adapt_seconds"].first() for name, own in kinds.items()}
     first = scores["greedy ensemble"]
     for name, own in scores.items():
         over = (first - own.reindex(first.index)).dropna()
