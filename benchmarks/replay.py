@@ -33,7 +33,7 @@ from metatune.prior import learn_prior, prior_of, write_prior
 from metatune.records.folder import RunFolder
 from metatune.records.reading import read_rows, read_run
 
-BUDGETS = (150,)  # core seconds
+BUDGETS = (75, 150)  # core seconds
 # The run that a prior is made from: on another problem, for so many core seconds.
 EARLIER: dict[str, Any] = {"rungs": 3, "race": 0.05, "full": RUNGS[2], "seconds": 300}
 ROUNDS: dict[str, Any] = {"rungs": 3, "race": 0.05, "rounds": 2, "full": RUNGS[-2]}
@@ -48,15 +48,28 @@ POLICIES: dict[str, dict[str, Any]] = {
 }
 
 
-def search(table: Table, seed: int, folder: Path, **wanted: Any) -> None:
-    """One run of a second or two, with the folder that it leaves; ``wanted``: of ``space_text``."""
+def search(table: Table, seed: int, folder: Path, **wanted: Any) -> Table:
+    """One run of a second or two, with the folder that it leaves; ``wanted``: of ``space_text``.
+
+    Returns:
+        The table as this search met it.
+    """
+    own = table.fresh()
     space = folder.with_suffix(".yaml")
     space.write_text(space_text(table.problem, **wanted))
     made, plan = session.create(space, out=folder, seed=seed)
     # The study is for people to look at, and nobody looks here.
     nowhere: Any = optuna.storages.InMemoryStorage()
     quiet = Console(file=io.StringIO())
-    session.drive(made, plan, nowhere, nullcontext(TableRunner(table)), quiet)
+    session.drive(made, plan, nowhere, nullcontext(TableRunner(own)), quiet)
+    return own
+
+
+def leave_prior(seed: int, tables: Path, folder: Path) -> None:
+    """Run an earlier search, and leave what it learned in ``prior.parquet``."""
+    search(Table("glyphs_5_shot", tables), seed, folder / "earlier", **EARLIER)
+    known = learn_prior([read_run(folder / "earlier")])
+    write_prior(prior_of(known), folder / "prior.parquet")
 
 
 @contextmanager
@@ -72,13 +85,10 @@ def at_random() -> Iterator[None]:
 
 def replay(seed: int, tables: Path) -> list[dict[str, Any]]:
     """All policies at all budgets with one seed."""
-    table, earlier = Table("glyphs", tables), Table("glyphs_5_shot", tables)
-    found = []
+    table, found = Table("glyphs", tables), list[dict[str, Any]]()
     with tempfile.TemporaryDirectory(dir=memory()) as scratch:
         folder = Path(scratch)
-        search(earlier, seed, folder / "earlier", **EARLIER)
-        known = learn_prior([read_run(folder / "earlier")])
-        write_prior(prior_of(known), folder / "prior.parquet")
+        leave_prior(seed, tables, folder)
         for seconds in BUDGETS:
             named, _ = strategies_of("glyphs", 0)
             found.append({
@@ -91,8 +101,8 @@ def replay(seed: int, tables: Path) -> list[dict[str, Any]]:
                     wanted["prior"] = "prior: prior.parquet"
                 out = folder / f"{seconds}-{number}"
                 with at_random() if policy == "random" else nullcontext():
-                    search(table, seed, out, **wanted)
-                found.append(row_of(out, policy, seconds, seed, table))
+                    met = search(table, seed, out, **wanted)
+                found.append(row_of(out, policy, seconds, seed, met))
     return found
 
 

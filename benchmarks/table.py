@@ -6,7 +6,7 @@
 Every strategy of the table is drawn at random from one space (the presets are in it, too), trained
 once and scored at every rung on every task. A search is then replayed by the real loop, records
 and ledger: only its jobs are answered from the table, with the scores and core seconds of the
-nearest strategy (``Table.nearest``). All searches so face the same surface, and a hundred seeds
+nearest strategy (``Table.number_of``). All searches so face the same surface, and a hundred seeds
 differ in what they propose and in the tasks that they see.
 
 Interrupted, it goes on where it stood. The result is a Parquet file a problem.
@@ -20,6 +20,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from copy import copy
 from dataclasses import replace
 from itertools import count as endless
 from pathlib import Path
@@ -215,7 +216,11 @@ def make(problem: str, count: int, out: Path) -> None:
 
 
 class Table:
-    """The strategies of a problem with what was measured of them.
+    """The strategies of a problem with what was measured of them, as one search meets them.
+
+    A proposal is answered by the strategy of the table that is closest to it and was not met yet:
+    so a neighbour of one that is known is another one, as it is in a search that trains. Later the
+    same proposal gets the same answer.
 
     Args:
         problem: its name.
@@ -230,6 +235,7 @@ class Table:
             int(number): {(row.split, row.rung): row for row in own.itertuples()}
             for number, own in frame.groupby("number")
         }
+        self._met = dict[str, int]()  # by the hash of what was proposed
         self._params = list[tuple[int, Params]]()
         self._exact = dict[str, int]()
         for number, text in frame.groupby("number")["strategy"].first().items():
@@ -238,23 +244,30 @@ class Table:
             if (params := self._tree.params_of(plain)) is not None:
                 self._params.append((int(number), params))
 
-    @property
-    def strategies(self) -> int:
-        """How many there are."""
-        return len(self._rows)
+    def fresh(self) -> Table:
+        """The same table for another search."""
+        other = copy(self)
+        other._met = {}
+        return other
 
-    def nearest(self, plain: dict[str, Any]) -> int:
-        """The number of the strategy itself, else of the one that is closest.
+    def number_of(self, plain: dict[str, Any]) -> int:
+        """Which strategy of the table answers for this one: itself, if it is there.
 
         Numbers differ by their distance in units of the knob's range, in its scale; choices that
         differ count a whole range.
         """
-        own = self._exact.get(Strategy.model_validate(plain).digest())
-        if own is not None:
-            return own
-        params = self._tree.params_of(plain)
+        digest = Strategy.model_validate(plain).digest()
+        if digest not in self._met:
+            self._met[digest] = self._exact.get(digest, -1)
+            if self._met[digest] < 0:
+                self._met[digest] = self._closest(plain)
+        return self._met[digest]
+
+    def _closest(self, plain: dict[str, Any]) -> int:
+        params, taken = self._tree.params_of(plain), set(self._met.values())
         assert params is not None, "only what the space can make is looked up"
-        return min(self._params, key=lambda known: self._distance(params, known[1]))[0]
+        free = [known for known in self._params if known[0] not in taken] or self._params
+        return min(free, key=lambda known: self._distance(params, known[1]))[0]
 
     def _distance(self, a: Params, b: Params) -> float:
         total = 0.0
@@ -271,13 +284,13 @@ class Table:
 
     def value(self, plain: dict[str, Any], split: Split = "test") -> float:
         """The mean score over all tasks of a split at the highest rung; chance where it is lost."""
-        rows = self._rows[self.nearest(plain)]
+        rows = self._rows[self.number_of(plain)]
         rungs = [rung for where, rung in rows if where == split]
         return float(rows[split, max(rungs)].scores.mean()) if rungs else 0.1
 
     def run(self, job: TrialJob) -> Iterator[tuple[float, RungResult]]:
         """What a trial reports, each with the core seconds that it took since the one before."""
-        rows = self._rows[self.nearest(job.strategy)]
+        rows = self._rows[self.number_of(job.strategy)]
         strategy = Strategy.model_validate(job.strategy)
         last = strategy.last_rung(len(job.rungs))
         trained, before, paid = 0.0, 0, 0.0

@@ -29,7 +29,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -59,8 +59,8 @@ SPACES = {  # the ready spaces, with what fits into two minutes
     "sinusoid": ("search_spaces/sinusoid.yaml", {"full": 600_000, "rungs": 3, "reduction": 3}),
     "glyphs": ("search_spaces/quickstart.yaml", {"full": 20_000, "rungs": 3, "reduction": 3}),
 }
-BUDGETS = (75, 150, 300)  # core seconds of metatune, replayed
-CORE_TIMES = (50, 75, 100, 150, 200, 300, 450, 675, 900)  # of Ray Tune
+BUDGETS = (40, 75, 150)  # core seconds of metatune, replayed
+CORE_TIMES = (30, 40, 50, 60, 75, 100, 125, 150, 200, 300)  # of Ray Tune
 
 
 @dataclass(frozen=True)
@@ -292,23 +292,31 @@ def replayed(seed: int, tables: Path) -> list[dict[str, Any]]:
     from table import Table
 
     table = Table("glyphs", tables)
-    return [*replayed_metatune(table, seed), *replayed_ray_tune(table, seed)]
+    return [*replayed_metatune(table, seed, tables), *replayed_ray_tune(table.fresh(), seed)]
 
 
-def replayed_metatune(table: Any, seed: int) -> Iterator[dict[str, Any]]:
-    """A run for each budget: what it confirmed, and the core seconds until then."""
-    from replay import ROUNDS, memory, search
+def replayed_metatune(table: Any, seed: int, tables: Path) -> Iterator[dict[str, Any]]:
+    """A run for each budget: what it confirmed, and the core seconds until then.
 
-    for seconds in BUDGETS:
+    With a prior, too, from a run on another problem, as a team has that has searched before.
+    """
+    from replay import ROUNDS, leave_prior, memory, search
+
+    for seconds, prior in product(BUDGETS, (False, True)):
         with tempfile.TemporaryDirectory(dir=memory()) as scratch:
-            search(table, seed, Path(scratch) / "run", seconds=seconds, **ROUNDS)
-            rows = read_rows(RunFolder.open(Path(scratch) / "run"))
+            folder, known = Path(scratch), {}
+            if prior:
+                leave_prior(seed, tables, folder)
+                known = {"prior": "prior: prior.parquet"}
+            met = search(table, seed, folder / "run", seconds=seconds, **ROUNDS, **known)
+            rows = read_rows(RunFolder.open(folder / "run"))
         history = History(1, rows)
         assert history.verdict is not None
         before = History(1, [r for r in rows if not (isinstance(r, Scored) and r.split == "test")])
         yield {
-            "system": "metatune", "seed": seed, "moment": seconds, "seconds": core_seconds(before),
-            "accuracy": table.value(history.trials[history.verdict.winner].asked.strategy),
+            "system": "metatune with a prior" if prior else "metatune", "seed": seed,
+            "moment": seconds, "seconds": core_seconds(before),
+            "accuracy": met.value(history.trials[history.verdict.winner].asked.strategy),
             "tried": len(history.trials),
         }  # fmt: skip
 

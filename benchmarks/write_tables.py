@@ -158,15 +158,15 @@ def versus_replay() -> str:
     theirs = found[found["system"] == "ray tune"]
     curve = theirs.groupby("moment")[["seconds", "accuracy"]].mean()
     times, scores = curve["seconds"].to_list(), curve["accuracy"].to_list()
-    for _, own in found[found["system"] == "metatune"].groupby("moment"):
+    for (system, _), own in found[found["system"] != "ray tune"].groupby(["system", "moment"]):
         seconds, accuracy = own["seconds"].mean(), own["accuracy"].mean()
         other = time_to(accuracy, times, scores, 1)
         rows.append((
-            f"{seconds:.0f}", over_seeds(100 * own["accuracy"], 1),
+            system, f"{seconds:.0f}", over_seeds(100 * own["accuracy"], 1),
             f"{other:.0f}" if other < float("inf") else f"not in {times[-1]:.0f}",
             ratio_of(other, seconds, times[-1]), own["seed"].nunique(),
         ))  # fmt: skip
-    heads = ("metatune: core seconds", "accuracy", "Ray Tune: core seconds to the same", "times",
+    heads = ("system", "core seconds", "accuracy", "Ray Tune: core seconds to the same", "times",
              "seeds")  # fmt: skip
     return markdown(heads, rows) + "\n" + _peer_curve(theirs)
 
