@@ -15,12 +15,16 @@ from metatune.strategy import MLP, Conv4, Linear, Pooled, Steps, Strategy, Suppo
 from metatune.tasks.base import Episode, FamilyInfo
 
 FAMILIES = [IMAGES, WAVES, TABLES, MOLECULES, family("classification", (3, 5, 9))]
-FILES = [presets.amortised, presets.closed_form, presets.gradient, presets.metric, presets.transfer]
+FILES = [
+    presets.amortised, presets.closed_form, presets.gradient, presets.metric, presets.naive,
+    presets.transfer,
+]  # fmt: skip
 
 NEED_CLASSES = {
     "proto_maml", "protonet", "cosine_protonet", "baseline_plus_plus", "good_embedding",
+    "logistic",
 }  # fmt: skip
-NEED_NUMBERS = {"pooled_trees"}
+NEED_NUMBERS = {"pooled_trees", "pooled_linear", "pooled_ridge", "boosted_trees"}
 NEED_FINGERPRINTS = {"tanimoto_gp"}
 
 
@@ -132,7 +136,7 @@ def test_the_two_neural_processes_differ_in_their_summary() -> None:
     assert differs_in(preset("cnp", WAVES), preset("anp", WAVES)) == {"head.summary", "head.heads"}
 
 
-@pytest.mark.parametrize("name", ["ridge", "nearest_neighbour", "scratch"])
+@pytest.mark.parametrize("name", ["ridge", "nearest_neighbour", "scratch", "support_mean"])
 def test_baselines_learn_nothing_from_other_tasks(name: str) -> None:
     for info in FAMILIES:
         assert not preset(name, info).trains
