@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -223,7 +224,7 @@ def space_text(found: Look, full: int, trials: int, minutes: float) -> str:
     tasks = {s: min(400, max(60, 2 * len(groups[s]))) for s in ("select", "confirm", "test")}
     classes = found.family.info.kind == "classification"
     return TEMPLATE.format(
-        assumed="\n".join(f"# - {line}" for said in found.said for line in _wrapped(said)),
+        assumed="\n".join(line for said in found.said for line in _comment(said)),
         family="\n".join(_family_lines(found.options)),
         full=full,
         trials=trials,
@@ -233,15 +234,12 @@ def space_text(found: Look, full: int, trials: int, minutes: float) -> str:
     )
 
 
-def _wrapped(sentence: str, width: int = 96) -> Iterator[str]:
-    words = re.sub(r"[^\x20-\x7e]", "?", sentence).split()
-    line = ""
-    for word in words:
-        if line and len(line) + 1 + len(word) > width:
-            yield line
-            line = " "
-        line = f"{line} {word}" if line else word
-    yield line
+def _comment(sentence: str) -> list[str]:
+    """A sentence as an item of a comment."""
+    plain = re.sub(r"[^\x20-\x7e]", "?", sentence)
+    return textwrap.wrap(
+        plain, 98, initial_indent="# - ", subsequent_indent="#   ", break_on_hyphens=False
+    )
 
 
 def _family_lines(options: Table) -> Iterator[str]:
@@ -273,8 +271,11 @@ def _family_lines(options: Table) -> Iterator[str]:
 def word(value: Any) -> str:
     """Text as a YAML scalar: quoted where it could be read as something else."""
     text = str(value)
-    plain = re.fullmatch(r"[A-Za-z_./][\w./-]*( [\w./-]+)*", text, re.ASCII)
-    return text if plain and text.lower() not in RESERVED else json.dumps(text)
+    plain = re.fullmatch(r"([A-Za-z_/]|\.\.?/)[\w./*-]*( [\w./*-]+)*", text, re.ASCII)
+    if plain and text.lower() not in RESERVED:
+        return text
+    quoted = json.dumps(text, ensure_ascii=False)
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in quoted)
 
 
 TEMPLATE = """\
@@ -294,85 +295,106 @@ rounds: {{count: 2, growth: 2}}                        # again, with twice as mu
 budget: {{trials: {trials}, minutes: {minutes}}}                  # the verdict included
 {rest}"""
 
+_GRADIENT = """\
+    gradient:                                        # MAML and its relatives
+      backbone: {kind: mlp, width: 40, depth: 2}
+      head: {kind: linear, start: learned}
+      inner:
+        kind: sgd
+        scope: all
+        steps: {int: [1, 5]}
+        lr: {float: [0.003, 0.3], log: true}
+      meta: {rule: {choice: [first_order, second_order]}}
+"""
+
+_AMORTISED = """\
+    amortised:                                       # a network reads the support and predicts
+      backbone: {kind: mlp, width: 40, depth: 2}
+      head: {kind: amortised, summary: {choice: [mean, attention]}, width: 128}
+      meta: {rule: first_order}
+"""
+
 _OUTER = """\
   outer:                                             # how the meta-parameters are trained
     lr: {float: [3.0e-4, 3.0e-2], log: true}
-    tasks_per_batch: {choice: [4, 8, 16]}
-
+    schedule: {choice: [constant, cosine]}
+    tasks_per_batch: {int: [4, 32], log: true}
 """
 
-NUMBERS = f"""
+_START = """
+# What may be proposed. A knob is a leaf with {float: ..}, {int: ..} or {choice: ..};
+# of the subtrees under `choose`, exactly one is picked.
+strategy:
+  choose:
+"""
+
+_END = """
+# Who meets on the test tasks, opened once: the best of the search, the default, these, and
+# the naive baselines of tables.
+"""
+
+NUMBERS = (
+    """
 # What everything is compared with: each task by itself. Then what is tried first.
 default: ridge
 initial: [ridge, pooled_ridge, pooled_trees, deep_kernel, cnp, fomaml]
-
-# What may be proposed. A knob is a leaf with {{float: ..}}, {{int: ..}} or {{choice: ..}};
-# of the subtrees under `choose`, exactly one is picked.
-strategy:
-  choose:
-    closed_form:                                     # each task by itself, with learned scales
-      prior: {{kind: support, strength: {{float: [0.1, 10.0], log: true}}, learn: true}}
-      head: {{kind: gp, linear: raw, rbf: raw, noise: {{float: [0.03, 3.0], log: true}}}}
-      meta: {{rule: first_order}}
-    pooled:                                          # one model for all, corrected for the task
-      prior: {{kind: pooled, model: {{choice: [linear, trees]}}}}
-      head: {{kind: ridge, intercept: free, penalty: {{float: [1.0, 1000.0], log: true}}}}
-      meta: {{rule: first_order}}
-    amortised:                                       # a network reads the support and predicts
-      prior: {{kind: support}}
-      backbone: {{kind: mlp, width: 64, depth: {{int: [1, 2]}}}}
-      head: {{kind: amortised, summary: {{choice: [mean, attention]}}, width: 64}}
-      meta: {{rule: first_order}}
-    gradient:                                        # MAML and its relatives
-      prior: {{kind: support}}
-      backbone: {{kind: mlp, width: 40, depth: 2}}
-      head: {{kind: linear, start: learned}}
-      inner:
-        kind: sgd
-        scope: {{choice: [all, head]}}
-        steps: {{int: [1, 5]}}
-        lr: {{float: [0.003, 0.3], log: true}}
-      meta: {{rule: {{choice: [first_order, second_order]}}}}
-{_OUTER}# Who meets on the test tasks, opened once: the best of the search, the default, these, and
-# the naive baselines of tables.
-verdict: {{seeds: 3, finalists: 3, presets: [pooled_ridge, pooled_trees]}}
 """
+    + _START
+    + """\
+    alone:                                           # each task by itself, in closed form
+      head: {kind: ridge, intercept: free, learn: false, penalty: {float: [0.1, 1000.0], log: true}}
+      meta: {rule: none}
+    pooled:                                          # one model for all, corrected for the task
+      prior: {kind: pooled, model: {choice: [linear, trees]}}
+      head: {kind: ridge, intercept: free, penalty: {float: [1.0, 1000.0], log: true}}
+      meta: {rule: first_order}
+    kernel:                                          # a Gaussian process on learned features
+      prior: {kind: support}
+      backbone: {kind: mlp, width: 40, depth: 2}
+      head: {kind: gp, rbf: {choice: [learned, learned+raw]}}
+      meta: {rule: first_order, cross_fit: {choice: [none, group]}}
+"""
+    + _AMORTISED
+    + _GRADIENT
+    + _OUTER
+    + _END
+    + """\
+verdict: {seeds: 3, finalists: 3, presets: [pooled_ridge, pooled_trees]}
+"""
+)
 
-CLASSES = f"""
+CLASSES = (
+    """
 # What everything is compared with: each task by itself. Then what is tried first.
 default: logistic
 initial: [logistic, protonet, r2d2, good_embedding, cnp, fomaml]
-
-# What may be proposed. A knob is a leaf with {{float: ..}}, {{int: ..}} or {{choice: ..}};
-# of the subtrees under `choose`, exactly one is picked.
-strategy:
-  choose:
-    closed_form:                                     # each task by itself, with learned scales
-      head: {{kind: gp, linear: raw, rbf: raw, noise: {{float: [0.03, 3.0], log: true}}}}
-      meta: {{rule: first_order}}
-    embedded:                                        # a learned embedding, solved for the task
-      backbone: {{kind: mlp, width: 64, depth: {{int: [1, 2]}}}}
-      head: {{kind: ridge, penalty: {{float: [0.01, 100.0], log: true}}}}
-      meta: {{rule: first_order}}
-    amortised:                                       # a network reads the support and predicts
-      backbone: {{kind: mlp, width: 64, depth: {{int: [1, 2]}}}}
-      head: {{kind: amortised, summary: {{choice: [mean, attention]}}, width: 64}}
-      meta: {{rule: first_order}}
-    gradient:                                        # MAML and its relatives
-      backbone: {{kind: mlp, width: 40, depth: 2}}
-      head: {{kind: linear, start: learned}}
-      inner:
-        kind: sgd
-        scope: {{choice: [all, head]}}
-        steps: {{int: [1, 5]}}
-        lr: {{float: [0.01, 1.0], log: true}}
-      meta: {{rule: {{choice: [first_order, second_order]}}}}
-    transfer:                                        # one classifier for all, then a new last layer
-      backbone: {{kind: mlp, width: 64, depth: 2}}
-      head: {{kind: linear, start: zero}}
-      inner: {{kind: sgd, scope: head, steps: 20, lr: {{float: [0.01, 1.0], log: true}}}}
-      meta: {{rule: joint}}
-{_OUTER}# Who meets on the test tasks, opened once: the best of the search, the default, these, and
-# the naive baselines of tables.
-verdict: {{seeds: 3, finalists: 3, presets: [protonet, r2d2]}}
 """
+    + _START
+    + """\
+    alone:                                           # each task by itself, to its optimum
+      head: {kind: logistic, penalty: {float: [0.03, 30.0], log: true}}
+      meta: {rule: none}
+    prototypes:                                      # compare with the mean of each class
+      backbone: {kind: mlp, width: 40, depth: 2}
+      head: {kind: prototypes, distance: euclidean, scale: {float: [0.1, 10.0], log: true}}
+      meta: {rule: first_order}
+    ridge:                                           # solve the last layer in closed form
+      backbone: {kind: mlp, width: 40, depth: 2}
+      head: {kind: ridge, penalty: {float: [0.01, 100.0], log: true}}
+      meta: {rule: first_order}
+    transfer:                                        # one classifier for all, then a new one
+      backbone: {kind: mlp, width: 40, depth: 2}
+      head:
+        kind: logistic
+        normalise: {choice: [true, false]}
+        penalty: {float: [0.03, 30.0], log: true}
+      meta: {rule: joint}
+"""
+    + _AMORTISED
+    + _GRADIENT
+    + _OUTER
+    + _END
+    + """\
+verdict: {seeds: 3, finalists: 3, presets: [protonet, r2d2]}
+"""
+)

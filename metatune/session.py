@@ -38,7 +38,7 @@ from metatune.runner import check_address, prepare_ray
 from metatune.space import Space, load_space, resolve
 from metatune.space.source import Problem, refuse
 from metatune.strategy import own
-from metatune.tasks.base import SPLITS, FamilyInfo, TaskFamily
+from metatune.tasks.base import SPLITS, FamilyInfo, TaskFamily, notes_of
 from metatune.tasks.registry import open_family
 
 
@@ -138,6 +138,9 @@ def run(
     """
     check_address(address)
     folder, plan = create(space_file, out=out, trials=trials, seed=seed, storage=storage)
+    if console is not None:
+        for note in read_info(folder)["notes"]:
+            console.print(f"Note: {note}", soft_wrap=True, highlight=False)
     return drive(folder, plan, storage, on_ray(address, workers, folder), console)
 
 
@@ -302,6 +305,7 @@ def _about(
         "episode": asdict(plan.space.space.episode),
         "family": _family(plan.info) | {"options": plan.options},
         "data": family.fingerprint,
+        "notes": list(notes_of(family, plan.space.space.episode)),
         "space_sha256": _hash(text),
         "prior_sha256": None if prior is None else prior.sha256,
         "storage": None if storage is None else hide_password(storage),

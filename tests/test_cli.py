@@ -27,7 +27,10 @@ from metatune.space import load_space
 ROOT = Path(__file__).parents[1]
 SPACES = sorted((ROOT / "search_spaces").glob("*.yaml"))
 TINY = SPACE.replace("seeds: 2", "seeds: 1").replace("full: 1800", "full: 900")
-COMMANDS = ("run", "resume", "leaderboard", "validate", "prior", "families", "strategies")
+COMMANDS = (
+    "init", "baselines", "run", "resume", "leaderboard", "validate", "prior", "families",
+    "strategies",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -375,6 +378,7 @@ def test_the_families_and_their_data_are_listed(
     for word in ("sinusoid", "regression", "mse", "glyphs", "classification", "accuracy"):
         assert word in done.out
     assert re.search(r"omniglot .* data not found: ", done.out)
+    assert re.search(r"table .* metatune init", " ".join(done.out.split()))
 
 
 def test_every_preset_is_listed_with_what_it_is(command: Command) -> None:

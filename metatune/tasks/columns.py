@@ -76,14 +76,17 @@ def as_dates(values: pd.Series, form: str) -> pd.Series:
 
 
 def as_text(values: pd.Series) -> pd.Series:
-    """Text without surrounding spaces; whole numbers without a decimal point."""
+    """Text without surrounding spaces, None where there is none; whole numbers without a point."""
     if pd.api.types.is_float_dtype(values):
         numbers = values.to_numpy(np.float64, na_value=np.nan)
         known = numbers[~np.isnan(numbers)]
         if (np.abs(known) < 2**53).all() and (known == np.floor(known)).all():
             values = values.astype("Int64")
-    text = values.astype("object").map(lambda cell: str(cell).strip(), na_action="ignore")
-    return text.where(values.notna() & (text != ""), None)
+    given = values.notna().to_numpy()
+    cells = [
+        str(c).strip() or None if known else None for c, known in zip(values, given, strict=True)
+    ]
+    return pd.Series(cells, index=values.index, dtype="object")
 
 
 # --- inputs --------------------------------------------------------------------------------------

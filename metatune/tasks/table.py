@@ -72,6 +72,9 @@ class TableOptions:
     @staticmethod
     def of(plain: Mapping[str, Any]) -> TableOptions:
         """From plain data; what is left out takes its default."""
+        if not plain:
+            allowed = "CSV or Parquet files; `metatune init DATA` writes a space file for yours"
+            raise OptionError("table", "data", "nothing", allowed)
         return TableOptions(**{**plain, "data": tuple(plain["data"])})
 
 

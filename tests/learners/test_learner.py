@@ -50,6 +50,7 @@ FAMILIES = {
     "more shots": (SMALL_IMAGES, Episode(3, 2, 2)),
     "molecules": (MOLECULES, Episode(1, 8, 6)),
 }
+BLIND = {"support_mean", "pooled_linear", "boosted_trees"}  # to a task's own inputs, by design
 CASES = [(name, place) for place, (info, _) in FAMILIES.items() for name in presets_for(info)]
 
 
@@ -104,7 +105,7 @@ def test_together_equals_one_by_one(name, place):
     torch.testing.assert_close(torch.cat(alone), predict(learner, batch), rtol=1e-5, atol=1e-5)
     # The pull of other tasks on a shared support would show in the gradients, too. In float64:
     # conjugate gradients on a network's curvature magnify rounding.
-    if not strategy.trains or strategy.meta.rule == "joint":
+    if strategy.meta.rule in ("joint", "none"):
         return
     strategy, learner, batch = preset_on(name, place, torch.float64)
     params = {parameter: p.double() for parameter, p in learner.init(0).items()}
@@ -138,7 +139,8 @@ def test_neither_query_labels_nor_order_nor_neighbours_matter(name, place):
     if batch.support_pooled is not None:
         support["support_pooled"] = batch.support_pooled[:, order]
     shuffled = predict(learner, replace(batch, **support))
-    torch.testing.assert_close(shuffled, found, rtol=1e-4, atol=1e-5)
+    near = 1e-3 if name == "logistic" else 1e-5  # Newton's steps end where rounding does
+    torch.testing.assert_close(shuffled, found, rtol=max(1e-4, near), atol=near)
 
     neighbours = predict(learner, with_other_neighbours(batch))
     torch.testing.assert_close(neighbours[:, 0], found[:, 0], rtol=1e-4, atol=1e-5)
@@ -150,6 +152,9 @@ def test_support_inputs_matter_and_the_query_point_itself(name, place):
     _, learner, batch = preset_on(name, place)
     found = predict(learner, batch)
     moved = predict(learner, replace(batch, support_x=2 - batch.support_x))
+    if name in BLIND:
+        torch.testing.assert_close(moved, found, rtol=1e-3, atol=1e-3)
+        return
     assert not torch.allclose(moved, found, atol=1e-4)
     asked = predict(learner, with_other_neighbours(batch))
     assert not torch.allclose(asked[:, 1:], found[:, 1:], atol=1e-4)
