@@ -375,32 +375,39 @@ CELLS = st.one_of(
 COLUMNS = st.sampled_from(["task", "y", "x", "z", "region", "file", " x", "", "ü"])
 
 
+MOSTLY = st.sampled_from([True] * 7 + [False])
+
+
 @st.composite
 def tables(draw: st.DrawFn) -> pd.DataFrame:
-    rows = draw(st.integers(0, 40))
-    names = draw(st.lists(COLUMNS, min_size=1, max_size=6))
+    """A table as it may come: mostly with tasks and numbers to predict, not always."""
+    known_roles = draw(MOSTLY)
+    rows = draw(st.integers(30 if known_roles else 0, 60))
+    names = draw(st.lists(COLUMNS, min_size=1, max_size=6, unique=draw(MOSTLY)))
     few = st.lists(CELLS, min_size=1, max_size=6)
     cells = [draw(few) for _ in names]
-    frame = pd.DataFrame(
-        {place: [own[(row * 7 + row // 3) % len(own)] for row in range(rows)]
-         for place, own in enumerate(cells)},
-        dtype=object,
-    )  # fmt: skip
-    if draw(st.booleans()) and rows:
-        frame["task"], names = [f"t{row % 6}" for row in range(rows)], [*names, "task"]
-    if draw(st.booleans()) and rows:
-        frame["y"], names = np.arange(rows) * 0.5, [*names, "y"]
+    columns = [[own[(row * 7 + row // 3) % len(own)] for row in range(rows)] for own in cells]
+    if known_roles:
+        known = {
+            "task": [f"t{row % 6}" for row in range(rows)],
+            "region": [f"r{row % 6 % 5}" for row in range(rows)],
+            "y": [None if row % 11 == 5 else row * 0.5 for row in range(rows)],
+        }
+        columns = [known.get(name, own) for name, own in zip(names, columns, strict=True)]
+        for name in known.keys() - set(names):
+            names, columns = [*names, name], [*columns, known[name]]
+    frame = pd.DataFrame(dict(enumerate(columns)), dtype=object)
     return frame.set_axis(names, axis=1)
 
 
 OPTIONS = st.fixed_dictionaries(
-    {"task": st.sampled_from(["task", "file"]), "target": st.sampled_from(["y", "x"])},
+    {"task": st.sampled_from(["task", "task", "file"]), "target": st.sampled_from(["y", "y", "x"])},
     optional={
-        "group": st.sampled_from(["region", "z"]),
+        "group": st.sampled_from(["region", "region", "z"]),
         "predict": st.sampled_from(["number", "class"]),
         "metric": st.sampled_from(["r2", "mse"]),
         "columns": st.dictionaries(
-            st.sampled_from(["z", "ü", "nobody"]),
+            st.sampled_from(["x", "z", "ü", "nobody"]),
             st.sampled_from(["number", "category", "date", "date %d.%m.%Y", "skip"]), max_size=2,
         ),
         "levels": st.integers(1, 3),
