@@ -244,13 +244,17 @@ def prior(
 @app.command()
 def families() -> None:
     """List the task families."""
-    from metatune.errors import DataError
+    from metatune.errors import DataError, OptionError
     from metatune.tasks.registry import family_names, open_family
 
     table = Table("family", "predicts", "judged by", "tasks")
     for name in family_names():
         try:
             info = open_family(name).info
+        except OptionError:
+            about = "Your own CSV or Parquet files: `metatune init DATA...` writes a space file."
+            table.add_row(name, "either", "r2, mse, accuracy", about)
+            continue
         except DataError as error:
             table.add_row(name, "", "", f"data not found: {error}")
             continue

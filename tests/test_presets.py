@@ -156,3 +156,14 @@ def test_the_level_of_a_regression_comes_first() -> None:
 def test_numbers_learned_beside_pooled_trees_are_cross_fitted_where_groups_mean_something() -> None:
     assert preset("pooled_trees", MOLECULES).folds(MOLECULES) == 2
     assert preset("pooled_trees", WAVES).folds(WAVES) == 0
+
+
+def test_what_is_pooled_learns_from_other_tasks_with_and_without_a_correction() -> None:
+    for name in ("pooled_linear", "boosted_trees"):
+        strategy = preset(name, MOLECULES)
+        assert strategy.trains
+        assert strategy.meta.rule == "none"
+        assert strategy.folds(MOLECULES) == 0  # nothing is learned beside it
+    assert differs_in(preset("pooled_ridge", MOLECULES), preset("pooled_trees", MOLECULES)) == {
+        "prior.model"
+    }

@@ -82,10 +82,9 @@ def as_text(values: pd.Series) -> pd.Series:
         known = numbers[~np.isnan(numbers)]
         if (np.abs(known) < 2**53).all() and (known == np.floor(known)).all():
             values = values.astype("Int64")
-    given = values.notna().to_numpy()
-    cells = [
-        str(c).strip() or None if known else None for c, known in zip(values, given, strict=True)
-    ]
+    numbers, different = pd.factorize(values)  # -1 where a cell is missing
+    words = np.array([*(str(cell).strip() or None for cell in different), None], object)
+    cells = words[numbers]
     return pd.Series(cells, index=values.index, dtype="object")
 
 

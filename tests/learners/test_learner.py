@@ -10,9 +10,10 @@ from functools import cache
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from families import MOLECULES, SMALL_IMAGES, WAVES, random_tasks
+from families import MOLECULES, SMALL_IMAGES, TABLES, WAVES, random_tasks
 
 from metatune.learners.learner import build_learner, task_losses
 from metatune.learners.training import loss_and_gradients
@@ -442,3 +443,35 @@ def test_training_tasks_may_have_another_number_of_classes(head, combination, wa
     )
     assert loss > 0
     assert predict(learner, random_tasks(SMALL_IMAGES, Episode(3, 2, 2))).shape == (3, 6, 3)
+
+
+SHARED = replace(TABLES, shared_classes=True, train_classes=3)
+
+
+@pytest.mark.parametrize("name", presets_for(SHARED))
+def test_a_support_set_may_lack_classes_that_all_tasks_share(name):
+    batch = random_tasks(SHARED, Episode(3, 4, 2))
+    few = batch.support_y.clone()
+    few[0], few[1][few[1] == 2] = 1, 0  # one class alone, and two of three
+    lacking = replace(batch, support_y=few, support_class=few, query_class=batch.query_y)
+    strategy = PRESETS[name](SHARED)
+    learner = build_learner(strategy, SHARED, 3)
+    params = learner.init(0)
+    found = predict(learner, lacking)
+    assert found.shape == (3, 6, 3)
+    assert bool(torch.isfinite(found).all())
+    if strategy.meta.rule == "none":
+        return
+    value, grads = loss_and_gradients(learner, params, lacking, 0.0)
+    assert np.isfinite(value)
+    assert all(bool(torch.isfinite(g).all()) for g in grads.values() if g is not None)
+
+
+@pytest.mark.parametrize(
+    "name", ["support_mean", "ridge", "logistic", "nearest_neighbour", "protonet"]
+)
+def test_a_class_that_the_support_lacks_is_not_predicted(name):
+    batch = random_tasks(SHARED, Episode(3, 4, 2))
+    few = torch.where(batch.support_y == 2, 0, batch.support_y)
+    learner = build_learner(PRESETS[name](SHARED), SHARED, 3)
+    assert not (predict(learner, replace(batch, support_y=few)).argmax(2) == 2).any()
