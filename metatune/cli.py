@@ -382,7 +382,10 @@ def _plan_table(plan: Plan) -> Table:
         resources = ", ".join(f"{rung:,}" for rung in plan.rungs(round_))
         table.add_row(f"rungs of round {round_}", f"{resources} forward-equivalents")
     episode = plan.space.space.episode
-    table.add_row("tasks", f"{episode.way}-way {episode.shot}-shot, {episode.query} query")
+    shape = f"{episode.way}-way {episode.shot}-shot, {episode.query} query"
+    if not episode.per_class:
+        shape = f"{episode.shot} support and {episode.query} query rows"
+    table.add_row("tasks", shape)
     table.add_row("knobs", ", ".join(knob.name for knob in plan.space.tree.knobs()))
     table.add_row("tried first", ", ".join(entry.name for entry in plan.space.initial))
     if plan.space.space.prior is not None:

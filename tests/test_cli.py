@@ -493,6 +493,7 @@ def test_init_writes_a_space_says_what_it_assumed_and_validate_takes_it(
     done = command("validate", space)
     assert (done.code, done.err) == (0, "")
     assert "Note: 24 tasks with 960 rows; a number from 4 inputs: number, kind = a" in done.out
+    assert "16 support and 24 query rows" in done.out
     assert f"{space} is valid." in done.out
     refused(command("init", own, "--task", "task", "--target", "y", "-o", space), "exists already")
 

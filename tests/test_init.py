@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from inline_runner import InlineRunner, inline_resume, inline_run, rows_of
-from user_tables import messy_folder, plain_rows
+from user_tables import messy_folder, plain_rows, tables
 
 from metatune import session
-from metatune.errors import DataError, RunError, SpaceError
+from metatune.errors import DataError, MetatuneError, RunError, SpaceError
 from metatune.init import init, look, shots_and_query, space_text, word
 from metatune.records.folder import RunFolder
 from metatune.records.reading import read_info, read_run
@@ -171,6 +171,24 @@ def test_a_file_that_is_there_is_not_overwritten(tmp_path: Path) -> None:
 def test_what_makes_no_sense_is_refused(arguments: tuple, told: str) -> None:
     with pytest.raises(SpaceError, match=told):
         look(*arguments)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(frame=tables(), group=st.none() | st.just("region"))
+def test_any_table_is_refused_in_a_sentence_or_becomes_a_space_that_runs(
+    tmp_path_factory: pytest.TempPathFactory, frame: pd.DataFrame, group: str | None
+) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    frame.to_csv(folder / "a.csv", index=False)
+    try:
+        init([str(folder)], "task", "y", group=group, out=folder / "s.yaml")
+    except MetatuneError as error:
+        told = str(error)
+        assert not (folder / "s.yaml").exists()
+    else:
+        told = ""
+        session.plan_of(load_space(folder / "s.yaml"))
+    assert "\n" not in told
 
 
 # --- the file -------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from hypothesis import strategies as st
 
 
 def plain_rows(tasks: int = 24, rows: int = 20, groups: int | None = None) -> pd.DataFrame:
@@ -62,3 +63,37 @@ def messy_folder(folder: Path, tasks: int = 200, target: str = "number") -> Path
             frame[column] = frame[column].astype(object).where(rng.random(n) > 0.03, None)
         frame.to_csv(folder / f"customer-{task:03d}.csv", encoding="utf-8-sig")
     return folder
+
+
+# --- whatever a table holds -----------------------------------------------------------------------
+
+CELLS = st.one_of(
+    st.none(), st.integers(-5, 5), st.floats(allow_nan=True), st.booleans(), st.text(max_size=5),
+    st.sampled_from(["1", "a", "2024-01-01", "?", "NA", " 3 ", "1e400", "31.12.2024"]),
+)  # fmt: skip
+COLUMNS = st.sampled_from(["task", "y", "x", "z", "region", "file", " x", "", "ü"])
+
+
+MOSTLY = st.sampled_from([True] * 7 + [False])
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> pd.DataFrame:
+    """A table as it may come: mostly with tasks and numbers to predict, not always."""
+    known_roles = draw(MOSTLY)
+    rows = draw(st.integers(30 if known_roles else 0, 60))
+    names = draw(st.lists(COLUMNS, min_size=1, max_size=6, unique=draw(MOSTLY)))
+    few = st.lists(CELLS, min_size=1, max_size=6)
+    cells = [draw(few) for _ in names]
+    columns = [[own[(row * 7 + row // 3) % len(own)] for row in range(rows)] for own in cells]
+    if known_roles:
+        known = {
+            "task": [f"t{row % 6}" for row in range(rows)],
+            "region": [f"r{row % 6 % 5}" for row in range(rows)],
+            "y": [None if row % 11 == 5 else row * 0.5 for row in range(rows)],
+        }
+        columns = [known.get(name, own) for name, own in zip(names, columns, strict=True)]
+        for name in known.keys() - set(names):
+            names, columns = [*names, name], [*columns, known[name]]
+    frame = pd.DataFrame(dict(enumerate(columns)), dtype=object)
+    return frame.set_axis(names, axis=1)

@@ -149,9 +149,9 @@ def task_names(files: Sequence[Path]) -> list[str]:
         shared += 1
     names = []
     for path in files:
-        end = next(e for e in (*CSV, *PARQUET)[::-1] if path.name.lower().endswith(e))
-        end = ".csv.gz" if path.name.lower().endswith(".csv.gz") else end
-        names.append("/".join((*path.parent.parts[shared:], path.name[: -len(end)])))
+        ends = [end for end in (*CSV, *PARQUET) if path.name.lower().endswith(end)]
+        stem = path.name[: -max(map(len, ends))]
+        names.append("/".join((*path.parent.parts[shared:], stem)))
     return names if len(set(names)) == len(names) else [str(path) for path in files]
 
 
@@ -229,12 +229,11 @@ def _read_parquet(path: Path, text: frozenset[str]) -> pd.DataFrame:
         elif pa.types.is_boolean(kind) or field.name.strip() in text:
             column = pc.cast(column, pa.string())
         columns.append(column)
-    names = [_name(name, place) for place, name in enumerate(table.schema.names)]
-    numbers = [str(place) for place in range(len(names))]
+    given = ["" if n.startswith("__index_level_") else n for n in table.schema.names]
+    numbers = [str(place) for place in range(len(given))]
     plain = pa.table(columns, names=numbers).to_pandas(ignore_metadata=True, date_as_object=False)
-    index = [name.startswith("__index_level_") for name in names]
-    named = [f"{UNNAMED}{i + 1}" if index[i] else name for i, name in enumerate(names)]
-    frame: pd.DataFrame = plain.set_axis(named, axis=1)
+    names = [_name(name, place) for place, name in enumerate(given)]
+    frame: pd.DataFrame = plain.set_axis(names, axis=1)
     return frame
 
 
