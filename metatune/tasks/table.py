@@ -377,11 +377,13 @@ class _Pool:
         groups: those that have such a task.
         first: ``(G + 1,)``: group g's tasks are ``tasks[first[g]:first[g + 1]]``.
         tasks: numbers of tasks.
+        place: the number of each group.
     """
 
     groups: tuple[str, ...]
     first: NDArray[np.int64]
     tasks: NDArray[np.int64]
+    place: Mapping[str, int]
 
 
 class TableFamily:
@@ -495,17 +497,16 @@ class TableFamily:
             DataError: where no group, or a group asked for, can hold such a task.
         """
         data, pool = self._data, self._pool(split, episode)
-        unknown = set(groups or ()) - set(pool.groups)
+        unknown = [group for group in groups or () if group not in pool.place]
         if not pool.groups or unknown or (groups is not None and len(groups) != len(seeds)):
-            found = f"groups {_first(sorted(unknown)) or 'none'} for {len(seeds)} seeds"
+            found = f"groups {_first(unknown) or 'none'} for {len(seeds)} seeds"
             allowed = f"one of the split {split!r} a seed: {_first(pool.groups) or 'none'}"
             raise DataError(f"table: found {found}; allowed: {allowed}")
         drawn = np.array([int(seed) for seed in seeds], np.uint64)
         if groups is None:
             group = below(drawn, 1, len(pool.groups))
         else:
-            place = {name: number for number, name in enumerate(pool.groups)}
-            group = np.array([place[name] for name in groups], np.int64)
+            group = np.array([pool.place[name] for name in groups], np.int64)
         first = pool.first[group]
         task = pool.tasks[first + below(drawn, 2, pool.first[group + 1] - first)]
         support, query = episode.n_support, episode.n_query
@@ -537,10 +538,12 @@ class TableFamily:
                 for of_group in (self._tasks_of[group] for group in self._data.splits[split])
             ]
             named = zip(self._data.splits[split], members, strict=True)
+            groups = tuple(group for group, tasks in named if tasks)
             self._pools[key] = _Pool(
-                tuple(group for group, tasks in named if tasks),
+                groups,
                 np.cumsum([0, *(len(tasks) for tasks in members if tasks)]),
                 np.array([task for tasks in members for task in tasks], np.int64),
+                {group: number for number, group in enumerate(groups)},
             )
         return self._pools[key]
 
