@@ -33,9 +33,10 @@ from metatune.prior import learn_prior, prior_of, write_prior
 from metatune.records.folder import RunFolder
 from metatune.records.reading import read_rows, read_run
 
-BUDGETS = (75, 150)  # core seconds
+BUDGETS = (75,)  # core seconds
 # The run that a prior is made from: on another problem, for so many core seconds.
-EARLIER: dict[str, Any] = {"rungs": 3, "race": 0.05, "full": RUNGS[2], "seconds": 300}
+EARLIER: dict[str, Any] = {"rungs": 3, "race": 0.05, "full": RUNGS[2], "seconds": 150}
+PRIOR = "prior: prior.parquet"  # as a line of the space file
 ROUNDS: dict[str, Any] = {"rungs": 3, "race": 0.05, "rounds": 2, "full": RUNGS[-2]}
 POLICIES: dict[str, dict[str, Any]] = {
     "best preset on select": {"rungs": 1, "trials": 1},  # what the file names is tried in any case
@@ -98,7 +99,7 @@ def replay(seed: int, tables: Path) -> list[dict[str, Any]]:
             for number, policy in enumerate(POLICIES):
                 wanted = {"seconds": seconds, **POLICIES[policy]}
                 if policy == "+ prior":
-                    wanted["prior"] = "prior: prior.parquet"
+                    wanted["prior"] = PRIOR
                 out = folder / f"{seconds}-{number}"
                 with at_random() if policy == "random" else nullcontext():
                     met = search(table, seed, out, **wanted)

@@ -263,11 +263,21 @@ def ensemble() -> str:
     return markdown(heads, rows)
 
 
+def tasks() -> str:
+    """Rows by size of a task and form; columns are rates with their range."""
+    found, rows = read_lines("tasks.jsonl"), []
+    for (size, form, batch), own in found.groupby(["size", "form", "batch"], sort=False):
+        one = own.iloc[0]
+        told = f"{one['rate']:,.0f} [{one['low']:,.0f}, {one['high']:,.0f}]"
+        rows.append((f"{size:,}", form, batch, told))
+    return markdown(("rows a task", "form", "tasks a batch", "tasks a second"), rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     f.__name__: f
     for f in (
         sinusoid, omniglot, omniglot_long, chembl, prior, replay, versus_replay, versus_live,
-        gradient, ensemble,
+        gradient, ensemble, tasks,
     )
 }  # fmt: skip
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -15,6 +15,7 @@ import metatune
 from metatune.errors import MetatuneError
 
 if TYPE_CHECKING:
+    from metatune.baselines import Measured
     from metatune.driver import Plan
     from metatune.tasks.base import FamilyInfo
 
@@ -27,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+NAMED = 30  # groups of a split that are listed by name
 PIPED = 120  # columns where there is no terminal to ask
 # Plain text: paths, names and reasons may hold brackets and colons of their own.
 console = Console(width=None if sys.stdout.isatty() else PIPED, markup=False, emoji=False)
@@ -45,6 +47,88 @@ Storage = Annotated[
     str | None,
     typer.Option(help="Optuna storage URL of the study. Default: a journal in the run's folder."),
 ]
+
+
+Data = Annotated[
+    list[str],
+    typer.Argument(metavar="DATA...", help="CSV or Parquet files, globs or folders of them."),
+]
+TaskColumn = Annotated[
+    str,
+    typer.Option("--task", help="The column that tells tasks apart; `file`: each file is a task."),
+]
+TargetColumn = Annotated[str, typer.Option("--target", help="The column to predict.")]
+GroupColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--group",
+        help="The column of what tasks share and the next user will not have seen, such as a "
+        "region. Default: each task by itself.",
+    ),
+]
+Predict = Annotated[
+    Literal["number", "class"] | None, typer.Option(help="Default: as the target looks.")
+]
+
+
+@app.command()
+def init(
+    data: Data,
+    task: TaskColumn,
+    target: TargetColumn,
+    group: GroupColumn = None,
+    predict: Predict = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write.")] = Path(
+        "space.yaml"
+    ),
+    minutes: Annotated[float, typer.Option(min=0.1, help="The run's budget of time.")] = 10,
+) -> None:
+    """Look at your data and write a space file for them, which runs as it is."""
+    from metatune.init import init as write
+
+    found = write(
+        data,
+        task,
+        target,
+        group=group,
+        predict=predict,
+        out=out,
+        minutes=minutes,
+    )
+    console.print("Assumed:", highlight=False)
+    for sentence in found.said:
+        console.print(f"  {sentence}", soft_wrap=True, highlight=False)
+    console.print(_kinds_table(found.family.data.kinds))
+    console.print(f"Written: {out}", soft_wrap=True, highlight=False)
+    console.print(f"Next: metatune run {out}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def baselines(
+    data: Data,
+    task: TaskColumn,
+    target: TargetColumn,
+    group: GroupColumn = None,
+    predict: Predict = None,
+    tasks: Annotated[int, typer.Option(min=2, help="Tasks that each is judged on.")] = 120,
+) -> None:
+    """Is anything shared across these tasks worth learning? A minute, before a search."""
+    from metatune.baselines import baselines as measure
+    from metatune.baselines import conclusion
+    from metatune.init import look
+
+    found = look(data, task, target, group=group, predict=predict)
+    for sentence in found.said:
+        console.print(sentence, soft_wrap=True, highlight=False)
+    with console.status("") as status:
+        measured = measure(
+            found.family,
+            found.episode.query,
+            tasks=tasks,
+            watch=lambda name, shot: status.update(f"{name}, {shot} shots"),
+        )
+    console.print(_baselines_table(measured, found.family.info))
+    console.print(conclusion(measured), soft_wrap=True, highlight=False)
 
 
 @app.command()
@@ -116,9 +200,12 @@ def validate(space: SpaceFile) -> None:
     """Check a space file and its data, and show what would be run. Starts nothing."""
     from metatune.session import plan_of
     from metatune.space import load_space
+    from metatune.tasks.base import notes_of
 
-    plan, _ = plan_of(load_space(space))
+    plan, family = plan_of(load_space(space))
     console.print(_groups_table(plan.info))
+    for sentence in notes_of(family, plan.space.space.episode):
+        console.print(f"Note: {sentence}", soft_wrap=True, highlight=False)
     console.print(_plan_table(plan))
     for entry in plan.space.initial:
         if plan.space.params_of(entry.strategy) is None:
@@ -157,13 +244,17 @@ def prior(
 @app.command()
 def families() -> None:
     """List the task families."""
-    from metatune.errors import DataError
+    from metatune.errors import DataError, OptionError
     from metatune.tasks.registry import family_names, open_family
 
     table = Table("family", "predicts", "judged by", "tasks")
     for name in family_names():
         try:
             info = open_family(name).info
+        except OptionError:
+            about = "Your own CSV or Parquet files: `metatune init DATA...` writes a space file."
+            table.add_row(name, "either", "r2, mse, accuracy", about)
+            continue
         except DataError as error:
             table.add_row(name, "", "", f"data not found: {error}")
             continue
@@ -232,12 +323,45 @@ def _show_results(path: Path) -> None:
     )
 
 
+def _kinds_table(kinds: Mapping[str, str]) -> Table:
+    table = Table("kind", "columns", title="Columns")
+    for kind in dict.fromkeys(kinds.values()):
+        names = [name for name, own in kinds.items() if own == kind]
+        table.add_row(kind, f"{', '.join(names[:20])}{_and_more(len(names) - 20)}")
+    return table
+
+
+def _baselines_table(measured: Sequence[Measured], info: FamilyInfo) -> Table:
+    from metatune.progress import show_score
+
+    shots = sorted({one.shot for one in measured})
+    table = Table("shared", "way of learning", title=f"{info.metric.name} on select tasks")
+    for shot in shots:
+        table.add_column(f"{shot} shots", justify="right")
+    for name in dict.fromkeys(one.name for one in measured):
+        own = {one.shot: one for one in measured if one.name == name}
+        cells = []
+        for shot in shots:
+            mean, low, high = (
+                show_score(value, info.metric.name)
+                for value in (own[shot].score.mean, own[shot].score.low, own[shot].score.high)
+            )
+            cells.append(f"{mean} [{low}, {high}]")
+        table.add_row(next(iter(own.values())).kind, name, *cells)
+    return table
+
+
+def _and_more(count: int) -> str:
+    return f" and {count} more" if count > 0 else ""
+
+
 def _groups_table(info: FamilyInfo) -> Table:
     from metatune.tasks.base import SPLITS
 
     table = Table("split", "groups", "effective groups", "names", title=f"Family {info.name}")
     for split in SPLITS:
-        names = ", ".join(f"{group} ({size})" for group, size in info.groups[split].items())
+        listed = [f"{group} ({size})" for group, size in info.groups[split].items()]
+        names = ", ".join(listed[:NAMED]) + _and_more(len(listed) - NAMED)
         count = len(info.groups[split])
         table.add_row(split, str(count), f"{info.effective_groups(split):.1f}", names)
     return table
@@ -259,7 +383,10 @@ def _plan_table(plan: Plan) -> Table:
         table.add_row(f"rungs of round {round_}", f"{resources} forward-equivalents")
     table.add_row("objectives", ", ".join(plan.space.space.objectives))
     episode = plan.space.space.episode
-    table.add_row("tasks", f"{episode.way}-way {episode.shot}-shot, {episode.query} query")
+    shape = f"{episode.way}-way {episode.shot}-shot, {episode.query} query"
+    if not episode.per_class:
+        shape = f"{episode.shot} support and {episode.query} query rows"
+    table.add_row("tasks", shape)
     table.add_row("knobs", ", ".join(knob.name for knob in plan.space.tree.knobs()))
     table.add_row("tried first", ", ".join(entry.name for entry in plan.space.initial))
     if plan.space.space.prior is not None:

@@ -6,11 +6,12 @@ A row is synced to the log first, then folded into the history, then told to the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean as mean
 from time import monotonic
+from typing import Any
 
 from metatune.budget import (
     MARGIN,
@@ -48,6 +49,7 @@ class Plan:
         minutes: wall clock of the whole run, verdict included; None: no limit.
         code: folder that parts of the user's own are imported from; None: where Python looks.
         prior: what earlier runs bring.
+        options: what the task family has to be told, as plain data; its paths are absolute.
     """
 
     space: ResolvedSpace
@@ -57,6 +59,7 @@ class Plan:
     minutes: float | None
     code: str | None = None
     prior: Fitted = field(default_factory=Fitted)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def first_round(self) -> int:
@@ -296,6 +299,7 @@ class Driver:
             strategy=trial.asked.strategy,
             family=family.name,
             data_dir=family.data_dir,
+            options=dict(self.plan.options),
             episode=self.plan.space.space.episode,
             run_seed=self.plan.seed,
             rungs=self.plan.rungs(trial.asked.round),

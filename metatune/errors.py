@@ -19,6 +19,23 @@ class DataError(MetatuneError, ValueError):
     """A task family's data are missing, malformed or too small for what is asked of them."""
 
 
+class OptionError(DataError):
+    """An option of a family asks for what its data do not have.
+
+    Args:
+        family: its name.
+        key: the option.
+        found: what it says, or what the data have instead.
+        allowed: what would do.
+    """
+
+    def __init__(self, family: str, key: str, found: str, allowed: str) -> None:
+        super().__init__(f"{family}: {key}: found {found}; allowed: {allowed}")
+        self.key = key
+        self.found = found
+        self.allowed = allowed
+
+
 class RunError(MetatuneError, RuntimeError):
     """A run folder, its driver or its cluster is not in a state to go on."""
 

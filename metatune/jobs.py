@@ -22,6 +22,7 @@ class TrialJob:
         strategy: the strategy as plain data.
         family: name of the task family.
         data_dir: where its data lie, if said.
+        options: what else the family has to be told, as plain data; its paths are absolute.
         episode: way, shot and query of the tasks that it is judged on.
         run_seed: the run's seed.
         rungs: resource at each rung, in forward-equivalents, ascending.
@@ -58,6 +59,7 @@ class TrialJob:
     seed_of: str | None = None
     parts: tuple[str, ...] = ()
     most: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

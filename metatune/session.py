@@ -22,7 +22,7 @@ from rich.console import Console
 
 import metatune
 from metatune.driver import Driver, Plan
-from metatune.errors import RunError
+from metatune.errors import OptionError, RunError
 from metatune.history import History
 from metatune.jobs import Runner
 from metatune.meta_loop import Loop, meta_loop
@@ -36,8 +36,9 @@ from metatune.records.parquet import Compactor
 from metatune.records.reading import read_info, read_rows
 from metatune.runner import check_address, prepare_ray
 from metatune.space import Space, load_space, resolve
+from metatune.space.source import Problem, refuse
 from metatune.strategy import own
-from metatune.tasks.base import SPLITS, FamilyInfo, TaskFamily
+from metatune.tasks.base import SPLITS, FamilyInfo, TaskFamily, notes_of
 from metatune.tasks.registry import open_family
 
 
@@ -64,7 +65,12 @@ def plan_of(
     code = code or folder_of(space)
     if code is not None:
         own.look_in(code)
-    family = open_family(space.family.name, space.family.data_dir)
+    options = space.family.options(None if code is None else Path(code))
+    try:
+        family = open_family(space.family.name, space.family.data_dir, options)
+    except OptionError as error:
+        problem = Problem(("family", error.key), error.found, error.allowed)
+        refuse([problem], space.source)
     family.check(space.episode)
     resolved, fitted = resolve(space, family.info), Fitted()
     prior = prior or open_prior(space)
@@ -79,6 +85,7 @@ def plan_of(
         minutes=space.budget.minutes,
         code=code,
         prior=fitted,
+        options=options,
     )
     return plan, family
 
@@ -131,6 +138,9 @@ def run(
     """
     check_address(address)
     folder, plan = create(space_file, out=out, trials=trials, seed=seed, storage=storage)
+    if console is not None:
+        for note in read_info(folder)["notes"]:
+            console.print(f"Note: {note}", soft_wrap=True, highlight=False)
     return drive(folder, plan, storage, on_ray(address, workers, folder), console)
 
 
@@ -296,8 +306,9 @@ def _about(
         },
         "tasks": {split: plan.tasks(split) for split in SPLITS if split != "train"},
         "episode": asdict(plan.space.space.episode),
-        "family": _family(plan.info),
+        "family": _family(plan.info) | {"options": plan.options},
         "data": family.fingerprint,
+        "notes": list(notes_of(family, plan.space.space.episode)),
         "space_sha256": _hash(text),
         "prior_sha256": None if prior is None else prior.sha256,
         "storage": None if storage is None else hide_password(storage),

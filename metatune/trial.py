@@ -157,7 +157,7 @@ def _open(job: TrialJob, family: TaskFamily | None) -> _Work:
     if job.code is not None:
         own.look_in(job.code)
     strategy = Strategy.model_validate(job.strategy)
-    family = family or open_family(job.family, job.data_dir)
+    family = family or open_family(job.family, job.data_dir, job.options)
     learner = build_learner(strategy, family.info, job.episode.way)
     seed = derive_seed(job.run_seed, "trial", job.round, job.seed_of or job.trial, job.replica)
     return _Work(job, strategy, family, learner, seed)

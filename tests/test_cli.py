@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from inline_runner import SPACE, TRADE_OFF, InlineRunner, by_steps, inline_run
+from user_tables import plain_rows
 
 import metatune
 from metatune import cli, session
@@ -27,7 +28,10 @@ from metatune.space import load_space
 ROOT = Path(__file__).parents[1]
 SPACES = sorted((ROOT / "search_spaces").glob("*.yaml"))
 TINY = SPACE.replace("seeds: 2", "seeds: 1").replace("full: 1800", "full: 900")
-COMMANDS = ("run", "resume", "leaderboard", "validate", "prior", "families", "strategies")
+COMMANDS = (
+    "init", "baselines", "run", "resume", "leaderboard", "validate", "prior", "families",
+    "strategies",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -391,6 +395,7 @@ def test_the_families_and_their_data_are_listed(
     for word in ("sinusoid", "regression", "mse", "glyphs", "classification", "accuracy"):
         assert word in done.out
     assert re.search(r"omniglot .* data not found: ", done.out)
+    assert re.search(r"table .* Your own CSV or Parquet files: `metatune init", done.out)
 
 
 def test_every_preset_is_listed_with_what_it_is(command: Command) -> None:
@@ -480,6 +485,69 @@ def test_a_space_whose_prior_is_missing_is_refused_with_its_line(
     space.write_text(TINY + "prior: nowhere.parquet\n")
     line = TINY.count("\n") + 1
     refused(command("validate", space), f"{space}:{line}: prior: found ", "which is missing")
+
+
+# --- the user's own data --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A table of 24 tasks."""
+    plain_rows(rows=40).drop(columns="label").to_csv(tmp_path / "own.csv", index=False)
+    return tmp_path / "own.csv"
+
+
+def test_init_writes_a_space_says_what_it_assumed_and_validate_takes_it(
+    command: Command, own: Path, tmp_path: Path
+) -> None:
+    space = tmp_path / "own.yaml"
+    done = command("init", own, "--task", "task", "--target", "y", "-o", space)
+    assert (done.code, done.err) == (0, "")
+    assert "Predicts y, a number, as it looks (--predict says otherwise).\n" in done.out
+    assert "16 support and 24 query rows a task, which 100 % of the 24 tasks can hold." in done.out
+    assert f"Written: {space}\nNext: metatune run {space}\n" in done.out
+    done = command("validate", space)
+    assert (done.code, done.err) == (0, "")
+    assert "Note: 24 tasks with 960 rows; a number from 4 inputs: number, kind = a" in done.out
+    assert "16 support and 24 query rows" in done.out
+    assert f"{space} is valid." in done.out
+    refused(command("init", own, "--task", "task", "--target", "y", "-o", space), "exists already")
+
+
+def test_validate_says_what_is_left_out_of_a_table(
+    command: Command, own: Path, tmp_path: Path
+) -> None:
+    rows = own.read_text().splitlines()
+    own.write_text("\n".join([*rows[:-1], rows[-1].rpartition(",")[0] + ","]))
+    space = tmp_path / "own.yaml"
+    command("init", own, "--task", "task", "--target", "y", "-o", space)
+    out = command("validate", space).out
+    assert "Note: 1 of 960 rows are left out: y, the target, is missing." in out
+
+
+@pytest.mark.parametrize("name", ["init", "baselines"])
+def test_data_and_columns_that_are_not_there_are_refused(
+    name: str, command: Command, own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    flags = ("--task", "task", "--target", "y")
+    refused(command(name, "nowhere.csv", *flags), "nowhere.csv; allowed: files that end in .csv")
+    refused(command(name, own, "--task", "shop", "--target", "y"), "no column 'shop' in", "allowed")
+    refused(command(name, own, *flags, "--group", "y"), "found task task, target y, group y")
+    assert not (tmp_path / "space.yaml").exists()
+
+
+def test_baselines_answers_with_a_table_and_a_sentence(
+    command: Command, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metatune.baselines.SHOTS", (4,))
+    done = command("baselines", own, "--task", "task", "--target", "y", "--tasks", "6")
+    assert (done.code, done.err) == (0, "")
+    out = " ".join(done.out.split())
+    assert "r2 on select tasks" in out
+    for shown in ("each task alone", "boosted_trees", "pooled_ridge", "4 shots"):
+        assert shown in out
+    assert re.search(r"(Something|Nothing) (is )?shared", out)
 
 
 # --- as processes --------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("verdict",),
     ("meta_loop",),
     ("progress", "analysis", "tables"),
-    ("session",),
+    ("session", "init", "baselines"),
     ("cli",),
     ("__main__",),
 ]

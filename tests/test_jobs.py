@@ -46,6 +46,7 @@ JOBS = st.builds(
     train=st.booleans(),
     folder=st.none() | st.text(),
     seed_of=st.none() | st.text(),
+    options=st.dictionaries(st.text(max_size=8), PLAIN, max_size=3),
 )
 RESULTS = st.builds(
     RungResult,

@@ -15,12 +15,16 @@ from metatune.strategy import MLP, Conv4, Linear, Pooled, Steps, Strategy, Suppo
 from metatune.tasks.base import Episode, FamilyInfo
 
 FAMILIES = [IMAGES, WAVES, TABLES, MOLECULES, family("classification", (3, 5, 9))]
-FILES = [presets.amortised, presets.closed_form, presets.gradient, presets.metric, presets.transfer]
+FILES = [
+    presets.amortised, presets.closed_form, presets.gradient, presets.metric, presets.naive,
+    presets.transfer,
+]  # fmt: skip
 
 NEED_CLASSES = {
     "proto_maml", "protonet", "cosine_protonet", "baseline_plus_plus", "good_embedding",
+    "logistic",
 }  # fmt: skip
-NEED_NUMBERS = {"pooled_trees"}
+NEED_NUMBERS = {"pooled_trees", "pooled_linear", "pooled_ridge", "boosted_trees"}
 NEED_FINGERPRINTS = {"tanimoto_gp"}
 
 
@@ -132,7 +136,7 @@ def test_the_two_neural_processes_differ_in_their_summary() -> None:
     assert differs_in(preset("cnp", WAVES), preset("anp", WAVES)) == {"head.summary", "head.heads"}
 
 
-@pytest.mark.parametrize("name", ["ridge", "nearest_neighbour", "scratch"])
+@pytest.mark.parametrize("name", ["ridge", "nearest_neighbour", "scratch", "support_mean"])
 def test_baselines_learn_nothing_from_other_tasks(name: str) -> None:
     for info in FAMILIES:
         assert not preset(name, info).trains
@@ -152,3 +156,14 @@ def test_the_level_of_a_regression_comes_first() -> None:
 def test_numbers_learned_beside_pooled_trees_are_cross_fitted_where_groups_mean_something() -> None:
     assert preset("pooled_trees", MOLECULES).folds(MOLECULES) == 2
     assert preset("pooled_trees", WAVES).folds(WAVES) == 0
+
+
+def test_what_is_pooled_learns_from_other_tasks_with_and_without_a_correction() -> None:
+    for name in ("pooled_linear", "boosted_trees"):
+        strategy = preset(name, MOLECULES)
+        assert strategy.trains
+        assert strategy.meta.rule == "none"
+        assert strategy.folds(MOLECULES) == 0  # nothing is learned beside it
+    assert differs_in(preset("pooled_ridge", MOLECULES), preset("pooled_trees", MOLECULES)) == {
+        "prior.model"
+    }

@@ -58,6 +58,18 @@ def class_means(support: Tensor, targets: Tensor) -> Tensor:
     return torch.bmm(targets.transpose(1, 2), support) / counts
 
 
+def below_all_where_absent(logits: Tensor, targets: Tensor) -> Tensor:
+    """Logits ``(T, Q, O)``; of a class without support examples, less than of any that has some.
+
+    Nothing is known of such a class, and its logit stays finite, so that a loss does.
+    """
+    absent = (targets.sum(1) == 0).unsqueeze(1)
+    if not bool(absent.any()):
+        return logits
+    lowest = logits.masked_fill(absent, torch.inf).amin(2, keepdim=True)
+    return torch.where(absent, lowest - 1, logits)
+
+
 @dataclass(frozen=True)
 class PrototypeHead:
     """Similarity to the class means, times a scale (Snell et al. 2017)."""
@@ -72,7 +84,8 @@ class PrototypeHead:
     ) -> Tensor:
         scale = params["log_scale"].exp() if self.part.learn else self.part.scale
         means = class_means(support.features, targets)
-        return scale * kernels.similarity(query.features, means, self.part.distance)
+        logits = scale * kernels.similarity(query.features, means, self.part.distance)
+        return below_all_where_absent(logits, targets)
 
 
 @dataclass(frozen=True)
@@ -93,7 +106,8 @@ class NeighbourHead:
         if self.classes and count == 1:
             # For each class its closest example: as telling as a vote, and no class is at nothing.
             other = targets.unsqueeze(1) == 0  # (T, 1, S, O)
-            return close.unsqueeze(3).masked_fill(other, -torch.inf).amax(2)
+            closest = close.unsqueeze(3).masked_fill(other, -torch.inf).amax(2)
+            return below_all_where_absent(closest, targets)
         nearest = close.topk(count, dim=2).indices  # (T, Q, k)
         tasks = torch.arange(len(targets))[:, None, None]
         mean: Tensor = targets[tasks, nearest].mean(2)

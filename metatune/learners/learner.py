@@ -244,7 +244,8 @@ class ComposedLearner:
     def _targets(self, batch: Tensors, mean: Tensor | None) -> Tensor:
         """``(T, S, O)``: one-hot classes, or what the prior mean leaves of the labels."""
         if self.info.kind == "classification":
-            ways = int(batch.support_y.max()) + 1
+            shared = self.info.shared_classes  # then a support set may lack some
+            ways = self.outputs if shared else int(batch.support_y.max()) + 1
             return F.one_hot(batch.support_y, ways).to(batch.support_x.dtype)
         return batch.support_y if mean is None else batch.support_y - mean
 

@@ -6,7 +6,7 @@ meta-learning rate follows a schedule over the run's resource. Each docstring sa
 differs from the paper.
 """
 
-from metatune.presets import amortised, closed_form, gradient, metric, transfer
+from metatune.presets import amortised, closed_form, gradient, metric, naive, transfer
 from metatune.presets.registry import PRESETS, Preset, preset, presets_for, register
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "closed_form",
     "gradient",
     "metric",
+    "naive",
     "preset",
     "presets_for",
     "register",

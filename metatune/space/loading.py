@@ -198,6 +198,9 @@ def _way_problems(space: Space, info: FamilyInfo) -> Iterator[Problem]:
     if info.kind == "classification" and (way is None or way < 2):
         found = "nothing" if way is None else str(way)
         yield Problem(("family", "way"), found, "2 or more classes a task")
+    elif info.shared_classes and way != info.train_classes:
+        allowed = f"{info.train_classes}, the number of classes in {info.name}"
+        yield Problem(("family", "way"), str(way), allowed)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from metatune.objectives import COSTS, SCORE
+from metatune.space.families import AnyFamily
 from metatune.space.method import Method
 from metatune.space.sections import Section
 from metatune.space.source import Source, listed
@@ -20,24 +21,6 @@ from metatune.tasks.base import Episode
 
 Plain = dict[str, Any]
 """A part of a strategy as plain data; checked once the whole strategy is put together."""
-
-
-class Family(Section):
-    """The task family, and the shape of the tasks that strategies are judged on."""
-
-    name: str = Field(description="name of the task family, see `metatune families`")
-    way: int | None = Field(
-        None, ge=1, le=1024, description="classes a task; left out for regression"
-    )
-    shot: int = Field(
-        5, ge=1, le=1024, description="support examples a class (regression: support points a task)"
-    )
-    query: int = Field(
-        5, ge=1, le=1024, description="query examples a class (regression: query points a task)"
-    )
-    data_dir: str | None = Field(
-        None, min_length=1, description="folder of the data, for families that are read from files"
-    )
 
 
 class Resource(Section):
@@ -235,7 +218,7 @@ class Entry(Partial):
 class Space(Section):
     """A space file: what may be tried, on what, for how long, and what it is compared with."""
 
-    family: Family = Field(description="the task family and the shape of its tasks")
+    family: AnyFamily = Field(description="the task family and the shape of its tasks")
     seed: int = Field(0, ge=0, lt=2**63, description="every random draw of the run follows from it")
     resource: Resource = Field(Resource(), description="how much a trial may train")
     tasks: Tasks = Field(Tasks(), description="how many tasks a strategy is scored on")
@@ -298,7 +281,7 @@ class Space(Section):
     @property
     def episode(self) -> Episode:
         """The shape of the tasks that strategies are judged on."""
-        return Episode(self.family.way or 1, self.family.shot, self.family.query)
+        return self.family.episode
 
     @property
     def source(self) -> Source:

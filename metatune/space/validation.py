@@ -94,7 +94,9 @@ def _locate(model: type[BaseModel], loc: Place) -> tuple[Place, type[BaseModel] 
 
 
 def _tags(model: type[BaseModel]) -> tuple[object, ...]:
-    """The kinds that a model stands for in a discriminated union."""
+    """The kinds that a model stands for in a discriminated union; of families their tag."""
+    if tag := getattr(model, "tag", None):
+        return (tag,)
     field = model.model_fields.get("kind")
     return get_args(field.annotation) if field else ()
 

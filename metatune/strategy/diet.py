@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -96,10 +97,11 @@ class Diet(Part):
         def between(start: int | None, end: int) -> int:
             return end if start is None else round(start + share * (end - start))
 
-        return Episode(
-            between(self.start_way, self.way or test.way),
-            between(self.start_shot, self.shot or test.shot),
-            self.query or test.query,
+        return replace(
+            test,
+            way=between(self.start_way, self.way or test.way),
+            shot=between(self.start_shot, self.shot or test.shot),
+            query=self.query or test.query,
         )
 
     def episodes(self, test: Episode) -> tuple[Episode, ...]:

@@ -136,6 +136,8 @@ def _diet(strategy: Strategy, info: FamilyInfo, episode: Episode) -> Iterator[st
         for key in ("start_way", "way"):
             if (found := getattr(diet, key)) not in (None, 1):
                 yield f"diet.{key} {found} needs classes, {info.name} is a regression"
+    elif info.shared_classes and ways != {episode.way}:
+        yield f"diet.way leaves out classes, which are the same in every task of {info.name}"
     elif _has_fixed_outputs(strategy) and ways != {episode.way}:
         other = next(way for way in (diet.way, diet.start_way) if way not in (None, episode.way))
         fixed = "head own" if isinstance(strategy.head, OwnHead) else "head.start learned"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,19 +26,22 @@ class Episode:
         way: classes a task; 1 for regression.
         shot: support examples a class (regression: support points).
         query: query examples a class (regression: query points).
+        per_class: False where shot and query count the examples of a whole task, whose classes
+            are as its data have them.
     """
 
     way: int
     shot: int
     query: int
+    per_class: bool = True
 
     @property
     def n_support(self) -> int:
-        return self.way * self.shot
+        return self.way * self.shot if self.per_class else self.shot
 
     @property
     def n_query(self) -> int:
-        return self.way * self.query
+        return self.way * self.query if self.per_class else self.query
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,8 @@ class FamilyInfo:
         baselines: presets that stand in every leaderboard of this family.
         about: one sentence for ``metatune families``.
         views: named ranges ``[from, to)`` of a table's columns, which kernels can look at alone.
+        shared_classes: classes mean the same in every task: each task has the number of all of
+            them as its way, and a support set may lack some.
     """
 
     name: str
@@ -113,6 +118,7 @@ class FamilyInfo:
     baselines: tuple[str, ...]
     about: str
     views: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    shared_classes: bool = False
 
     def effective_groups(self, split: Split) -> float:
         """Number of equally large groups that would weigh the same: (sum n)^2 / sum n^2."""
@@ -159,3 +165,17 @@ class TaskFamily(Protocol):
             groups: the group of each task; None lets each seed draw its group.
         """
         ...
+
+
+@runtime_checkable
+class Tells(Protocol):
+    """A family that has something to say of its data, such as what was left out and why."""
+
+    def notes(self, episode: Episode) -> tuple[str, ...]:
+        """Sentences for people, given the shape of the tasks."""
+        ...
+
+
+def notes_of(family: TaskFamily, episode: Episode) -> tuple[str, ...]:
+    """What a family has to say of its data; nothing where it has not."""
+    return family.notes(episode) if isinstance(family, Tells) else ()

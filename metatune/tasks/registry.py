@@ -5,14 +5,16 @@ A family's module is imported when the family is opened, so naming families cost
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from functools import cache
+from typing import Any
 
 from metatune.errors import DataError
 from metatune.tasks.base import TaskFamily
 
-Opener = Callable[[str | None], TaskFamily]
-"""Opens a family, given the folder of its data or None."""
+Opener = Callable[..., TaskFamily]
+"""Opens a family, given the folder of its data or None; its options, if it has any, by keyword."""
 
 
 def _sinusoid(data_dir: str | None) -> TaskFamily:
@@ -45,6 +47,12 @@ def _chembl(data_dir: str | None) -> TaskFamily:
     return open_chembl(data_dir)
 
 
+def _table(data_dir: str | None, **options: Any) -> TaskFamily:
+    from metatune.tasks.table import TableOptions, open_table
+
+    return open_table(TableOptions.of(options))
+
+
 def _glyphs(data_dir: str | None) -> TaskFamily:
     from metatune.tasks.glyphs import open_glyphs
 
@@ -65,6 +73,7 @@ FAMILIES: dict[str, Opener] = {
     "glyphs": _glyphs,
     "omniglot": _omniglot,
     "chembl": _chembl,
+    "table": _table,
 }
 
 
@@ -73,18 +82,27 @@ def family_names() -> tuple[str, ...]:
     return tuple(FAMILIES)
 
 
-@cache
-def open_family(name: str, data_dir: str | None = None) -> TaskFamily:
+def open_family(
+    name: str, data_dir: str | None = None, options: Mapping[str, Any] | None = None
+) -> TaskFamily:
     """Open a family by name; the same one each time within a process.
 
     Args:
         name: one of ``family_names()``.
         data_dir: folder of the data, for families that are read from files; None takes the
             environment variable METATUNE_DATA.
+        options: what the family has to be told besides, as plain data with absolute paths: see
+            ``metatune.space.families``.
 
     Raises:
         DataError: where the name is unknown or the family's data cannot be had.
+        OptionError: where an option does not fit the data.
     """
     if name not in FAMILIES:
         raise DataError(f"unknown task family {name!r}; allowed: {', '.join(family_names())}")
-    return FAMILIES[name](data_dir)
+    return _opened(name, data_dir, json.dumps(options or {}, sort_keys=True))
+
+
+@cache
+def _opened(name: str, data_dir: str | None, options: str) -> TaskFamily:
+    return FAMILIES[name](data_dir, **json.loads(options))

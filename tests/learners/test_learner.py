@@ -10,9 +10,10 @@ from functools import cache
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from families import MOLECULES, SMALL_IMAGES, WAVES, random_tasks
+from families import MOLECULES, SMALL_IMAGES, TABLES, WAVES, random_tasks
 
 from metatune.learners.learner import build_learner, task_losses
 from metatune.learners.training import loss_and_gradients
@@ -50,6 +51,7 @@ FAMILIES = {
     "more shots": (SMALL_IMAGES, Episode(3, 2, 2)),
     "molecules": (MOLECULES, Episode(1, 8, 6)),
 }
+BLIND = {"support_mean", "pooled_linear", "boosted_trees"}  # to a task's own inputs, by design
 CASES = [(name, place) for place, (info, _) in FAMILIES.items() for name in presets_for(info)]
 
 
@@ -104,7 +106,7 @@ def test_together_equals_one_by_one(name, place):
     torch.testing.assert_close(torch.cat(alone), predict(learner, batch), rtol=1e-5, atol=1e-5)
     # The pull of other tasks on a shared support would show in the gradients, too. In float64:
     # conjugate gradients on a network's curvature magnify rounding.
-    if not strategy.trains or strategy.meta.rule == "joint":
+    if strategy.meta.rule in ("joint", "none"):
         return
     strategy, learner, batch = preset_on(name, place, torch.float64)
     params = {parameter: p.double() for parameter, p in learner.init(0).items()}
@@ -138,7 +140,8 @@ def test_neither_query_labels_nor_order_nor_neighbours_matter(name, place):
     if batch.support_pooled is not None:
         support["support_pooled"] = batch.support_pooled[:, order]
     shuffled = predict(learner, replace(batch, **support))
-    torch.testing.assert_close(shuffled, found, rtol=1e-4, atol=1e-5)
+    near = 1e-3 if name == "logistic" else 1e-5  # Newton's steps end where rounding does
+    torch.testing.assert_close(shuffled, found, rtol=max(1e-4, near), atol=near)
 
     neighbours = predict(learner, with_other_neighbours(batch))
     torch.testing.assert_close(neighbours[:, 0], found[:, 0], rtol=1e-4, atol=1e-5)
@@ -150,6 +153,9 @@ def test_support_inputs_matter_and_the_query_point_itself(name, place):
     _, learner, batch = preset_on(name, place)
     found = predict(learner, batch)
     moved = predict(learner, replace(batch, support_x=2 - batch.support_x))
+    if name in BLIND:
+        torch.testing.assert_close(moved, found, rtol=1e-3, atol=1e-3)
+        return
     assert not torch.allclose(moved, found, atol=1e-4)
     asked = predict(learner, with_other_neighbours(batch))
     assert not torch.allclose(asked[:, 1:], found[:, 1:], atol=1e-4)
@@ -437,3 +443,35 @@ def test_training_tasks_may_have_another_number_of_classes(head, combination, wa
     )
     assert loss > 0
     assert predict(learner, random_tasks(SMALL_IMAGES, Episode(3, 2, 2))).shape == (3, 6, 3)
+
+
+SHARED = replace(TABLES, shared_classes=True, train_classes=3)
+
+
+@pytest.mark.parametrize("name", presets_for(SHARED))
+def test_a_support_set_may_lack_classes_that_all_tasks_share(name):
+    batch = random_tasks(SHARED, Episode(3, 4, 2))
+    few = batch.support_y.clone()
+    few[0], few[1][few[1] == 2] = 1, 0  # one class alone, and two of three
+    lacking = replace(batch, support_y=few, support_class=few, query_class=batch.query_y)
+    strategy = PRESETS[name](SHARED)
+    learner = build_learner(strategy, SHARED, 3)
+    params = learner.init(0)
+    found = predict(learner, lacking)
+    assert found.shape == (3, 6, 3)
+    assert bool(torch.isfinite(found).all())
+    if strategy.meta.rule == "none":
+        return
+    value, grads = loss_and_gradients(learner, params, lacking, 0.0)
+    assert np.isfinite(value)
+    assert all(bool(torch.isfinite(g).all()) for g in grads.values() if g is not None)
+
+
+@pytest.mark.parametrize(
+    "name", ["support_mean", "ridge", "logistic", "nearest_neighbour", "protonet"]
+)
+def test_a_class_that_the_support_lacks_is_not_predicted(name):
+    batch = random_tasks(SHARED, Episode(3, 4, 2))
+    few = torch.where(batch.support_y == 2, 0, batch.support_y)
+    learner = build_learner(PRESETS[name](SHARED), SHARED, 3)
+    assert not (predict(learner, replace(batch, support_y=few)).argmax(2) == 2).any()

@@ -44,6 +44,7 @@ from metatune.strategy import (
 from metatune.tasks.base import SPLITS, Episode, FamilyInfo
 
 WIDE, TALL = family("classification", (3, 40, 15)), family("classification", (3, 16, 40))
+SHARED = replace(TABLES, shared_classes=True)
 LONE = replace(MOLECULES, groups={split: {split: 3} for split in SPLITS})
 
 MAML = Strategy(backbone=MLP(), head=Linear(), inner=Steps(), meta=Meta(rule="second_order"))
@@ -142,6 +143,8 @@ REFUSED: list[tuple[FamilyInfo, Strategy, dict[str, Any], list[str]]] = [
     (MOLECULES, RAW, {"head": GP()},
      ["head.rbf looks at learned features, and backbone none has none: take raw"]),
     # --- diet
+    (SHARED, PROTONET, {"diet": Diet(way=3)},
+     ["diet.way leaves out classes, which are the same in every task of some"]),
     (WAVES, MAML, {"diet": Diet(way=5)}, ["diet.way 5 needs classes, some is a regression"]),
     (WAVES, MAML, {"diet": Diet(start_way=3)},
      ["diet.start_way 3 needs classes, some is a regression"]),

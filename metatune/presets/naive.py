@@ -1,0 +1,85 @@
+"""What a practitioner tries first, and what a searched strategy has to beat on tables."""
+
+from __future__ import annotations
+
+from metatune.presets.registry import register
+from metatune.strategy import Logistic, Meta, NoBackbone, Outer, Pooled, Ridge, Strategy
+from metatune.tasks.base import FamilyInfo
+
+NOTHING = 1e6
+"""A ridge penalty that leaves less than a thousandth of any weight: the head adds nothing."""
+
+
+@register
+def support_mean(info: FamilyInfo) -> Strategy:
+    """The mean of the support labels for every query; of classes the most frequent one.
+
+    A ridge regression whose penalty leaves its intercept alone. Nothing is learned elsewhere; R2
+    against the support mean is 0 by its definition.
+    """
+    del info  # the same for all
+    return Strategy(
+        backbone=NoBackbone(),
+        head=Ridge(penalty=NOTHING, intercept="free", learn=False),
+        meta=Meta(rule="none"),
+    )
+
+
+@register
+def logistic(info: FamilyInfo) -> Strategy:
+    """Logistic regression on the raw inputs of each task by itself.
+
+    Nothing is learned elsewhere. ``head.penalty`` is 1, scikit-learn's default (C = 1), for
+    standardised tables; unlike there the intercept is penalised, too.
+    """
+    del info  # refused where numbers are predicted
+    return Strategy(backbone=NoBackbone(), head=Logistic(penalty=1.0), meta=Meta(rule="none"))
+
+
+def _pooled(model: str) -> Strategy:
+    """One model over all train tasks, and nothing of a task's own but its support summary."""
+    return Strategy(
+        prior=Pooled(model=model, learn=False),
+        backbone=NoBackbone(),
+        head=Ridge(penalty=NOTHING, learn=False),
+        meta=Meta(rule="none", cross_fit="none"),
+    )
+
+
+@register
+def pooled_linear(info: FamilyInfo) -> Strategy:
+    """One linear model over all train tasks (scikit-learn's RidgeCV), without a correction.
+
+    It sees an example's inputs and, of the task's support labels, number, mean, standard
+    deviation, lowest and highest; it predicts the difference to the support mean.
+    """
+    del info  # refused where there are classes
+    return _pooled("linear")
+
+
+@register
+def boosted_trees(info: FamilyInfo) -> Strategy:
+    """One model of boosted trees over all train tasks, without a correction for the task.
+
+    As ``pooled_linear`` with scikit-learn's HistGradientBoostingRegressor (Ke et al. 2017); see
+    ``pooled_trees`` for the same with each task's own ridge on what it leaves.
+    """
+    del info  # refused where there are classes
+    return _pooled("trees")
+
+
+@register
+def pooled_ridge(info: FamilyInfo) -> Strategy:
+    """One linear model over all train tasks, and each task's own ridge on what it leaves.
+
+    As ``pooled_trees`` with scikit-learn's RidgeCV: ridge around the pooled mean. Penalty, scale
+    and blend are learned on episodes whose group the pooled model has not seen.
+    """
+    del info  # refused where there are classes
+    return Strategy(
+        prior=Pooled(model="linear"),
+        backbone=NoBackbone(),
+        head=Ridge(penalty=10.0, intercept="free", learn=True),
+        meta=Meta(rule="first_order"),
+        outer=Outer(kind="adam", lr=1e-2, schedule="cosine", tasks_per_batch=8),
+    )

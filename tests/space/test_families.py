@@ -1,0 +1,104 @@
+"""Options of a family: refused with the line they stand on, carried as plain data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from metatune.errors import SpaceError
+from metatune.space import Space, load_yaml, parse_space
+from metatune.space.families import OWN, Family, Table
+from metatune.space.source import Source
+from metatune.tasks.base import Episode
+from metatune.tasks.table import SHARES, TableOptions
+
+REST = """
+budget: {trials: 4}
+default: ridge
+strategy: {head: {kind: ridge, penalty: {float: [0.1, 10.0], log: true}}}
+"""
+TABLE = """\
+family:
+  name: table
+  data: data/*.csv
+  task: customer
+  target: y
+"""
+
+
+def read(text: str) -> Space:
+    data, lines = load_yaml(text + REST, "s.yaml")
+    return parse_space(data, Source("s.yaml", lines), ("sinusoid", "table"))
+
+
+def test_a_family_without_options_has_none() -> None:
+    family = read("family: {name: sinusoid, shot: 3}").family
+    assert type(family) is Family
+    assert family.options(Path("/base")) == {}
+    assert family.episode == Episode(1, 3, 5)
+
+
+def test_a_table_has_its_defaults_and_paths_as_seen_from_the_file() -> None:
+    space = read(TABLE + "  shot: 16\n")
+    assert isinstance(space.family, Table)
+    assert space.episode == Episode(1, 16, 5, per_class=False)
+    options = space.family.options(Path("/base"))
+    assert (
+        json.loads(json.dumps(options))
+        == options
+        == {
+            "data": ["/base/data/*.csv"],
+            "task": "customer",
+            "target": "y",
+            "group": None,
+            "predict": None,
+            "metric": "r2",
+            "columns": {},
+            "levels": 16,
+            "splits": SHARES,
+        }
+    )
+    assert space.family.options(None)["data"] == [str(Path.cwd() / "data/*.csv")]
+    several = read(TABLE.replace("data/*.csv", "[/abs/a.csv, b.parquet]")).family
+    assert several.options(Path("/base"))["data"] == ["/abs/a.csv", "/base/b.parquet"]
+
+
+def test_what_a_table_says_is_what_its_reader_takes() -> None:
+    options = read(TABLE).family.options(Path("/base"))
+    assert TableOptions.of(options) == TableOptions(("/base/data/*.csv",), "customer", "y")
+    assert {"table": Table} == OWN
+
+
+@pytest.mark.parametrize(("old", "new", "told"), [
+    ("  target: y\n", "", "s.yaml:1: family.target: found nothing; allowed: the column that is"),
+    ("data/*.csv", "[]", "s.yaml:3: family.data: found an empty list"),
+    ("data/*.csv", "''", "s.yaml:3: family.data: found an empty path; allowed: files, globs"),
+    ("data/*.csv", "7", "s.yaml:3: family.data: found 7; allowed: a list"),
+    ("y\n", "y\n  levls: 3\n", "s.yaml:6: family.levls: found the unknown key levls; allowed: "
+     "name, way, shot, query, data_dir, data, task"),
+    ("y\n", "y\n  predict: numbers\n", 's.yaml:6: family.predict: found "numbers"; allowed:'),
+    ("y\n", "y\n  levels: 0\n", "s.yaml:6: family.levels: found 0"),
+    ("y\n", "y\n  columns: {a: text}\n", "s.yaml:6: family.columns: found 'text' for 'a'"),
+    ("y\n", "y\n  columns: {y: number}\n", "s.yaml:1: family: found columns for the target y"),
+    ("y\n", "customer\n", "s.yaml:1: family: found task customer, target customer; allowed: a"),
+    ("y\n", "y\n  group: y\n", "s.yaml:1: family: found task customer, target y, group y; allowed"),
+    ("y\n", "y\n  data_dir: /d\n", "s.yaml:1: family: found data_dir; allowed: paths in data"),
+    ("y\n", "y\n  splits: {train: 0.9}\n", "s.yaml:6: family.splits: found shares that sum to 1.4"),
+    ("y\n", "y\n  splits: {tain: 0.9}\n", "s.yaml:6: family.splits.tain: found the unknown key "
+     "tain; allowed: train, select, confirm, test"),
+    ("name: table", "name: sinusoid", "s.yaml:3: family.data: found the unknown key data; allowed: "
+     "name, way, shot, query, data_dir"),
+    ("name: table", "name: tabel", 's.yaml:3: family.data: found the unknown key data'),
+    ("name: table", "name: [table]", "s.yaml:2: family.name: found a list of 1"),
+])  # fmt: skip
+def test_a_mistake_is_refused_where_it_stands(old: str, new: str, told: str) -> None:
+    with pytest.raises(SpaceError) as refused:
+        read(TABLE.replace(old, new, 1))
+    assert told in str(refused.value)
+
+
+def test_a_family_that_is_no_mapping_is_refused() -> None:
+    with pytest.raises(SpaceError, match="family: found 7; allowed: a mapping"):
+        read("family: 7")

@@ -1,0 +1,73 @@
+"""``metatune baselines``: whether something is shared, by trials as of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from metatune.baselines import ALONE, CLASSES, NUMBERS, baselines, conclusion
+from metatune.errors import DataError
+from metatune.init import look
+from metatune.tasks.table import TableFamily
+
+
+def tasks_of(tmp_path: Path, *, shared: bool, classes: bool = False) -> TableFamily:
+    """60 tasks with the same weights, or each with weights of its own."""
+    rng = np.random.default_rng(0)
+    task = np.repeat(np.arange(60), 40)
+    x = rng.normal(size=(len(task), 8))
+    weights = rng.normal(size=(1 if shared else 60, 8))
+    y = (x * weights[0 if shared else task]).sum(1) + 0.3 * rng.normal(size=len(task))
+    frame = pd.DataFrame(x, columns=[f"x{n}" for n in range(8)])
+    frame["task"], frame["y"] = (
+        [f"t{n}" for n in task],
+        np.where(y > 0, "up", "down") if classes else y,
+    )
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    return look([str(tmp_path / "a.csv")], "task", "y").family
+
+
+def test_weights_that_all_tasks_share_are_found(tmp_path: Path) -> None:
+    watched: list[tuple[str, int]] = []
+    measured = baselines(
+        tasks_of(tmp_path, shared=True), 8, most_shots=8, tasks=24, resource=20_000,
+        watch=lambda *what: watched.append(what),
+    )  # fmt: skip
+    assert [(one.name, one.shot) for one in measured] == watched
+    assert watched == [(name, shot) for shot in (4, 8) for name in NUMBERS]
+    best = {one.name: one for one in measured if one.shot == 4}
+    assert best["pooled_ridge"].score.mean > 0.8 > best["ridge"].score.mean
+    assert best["pooled_ridge"].p < 0.01
+    assert best["ridge"].gain.mean == 0
+    assert best["ridge"].score.units == 12  # the groups of select
+    assert conclusion(measured).startswith("Something is shared, and worth learning: pooled_")
+
+
+def test_weights_of_its_own_of_each_task_are_not(tmp_path: Path) -> None:
+    family = tasks_of(tmp_path, shared=False)
+    measured = baselines(family, 8, most_shots=4, tasks=24, resource=20_000)
+    assert all(one.p > 0.05 for one in measured)
+    assert conclusion(measured).startswith("Nothing shared was found that is sure to help")
+
+
+def test_classes_have_baselines_of_their_own(tmp_path: Path) -> None:
+    family = tasks_of(tmp_path, shared=True, classes=True)
+    measured = baselines(family, 8, most_shots=4, tasks=24, resource=20_000)
+    assert [one.name for one in measured] == list(CLASSES)
+    assert all(0 < one.score.mean <= 1 for one in measured)
+    assert {one.kind for one in measured if one.name == "logistic"} == {ALONE}
+
+
+def test_the_same_seed_measures_the_same(tmp_path: Path) -> None:
+    family = tasks_of(tmp_path, shared=True)
+    one, two = (baselines(family, 8, most_shots=4, tasks=6, resource=3_000) for _ in range(2))
+    assert one == two
+
+
+def test_tasks_that_are_too_small_are_refused(tmp_path: Path) -> None:
+    family = tasks_of(tmp_path, shared=True)
+    with pytest.raises(DataError, match="with 42 rows, support and query together"):
+        baselines(family, 38)
