@@ -38,9 +38,9 @@ from rich.console import Console
 
 from metatune import session
 from metatune.budget import core_seconds
-from metatune.driver import Plan
 from metatune.history import History
 from metatune.jobs import TrialJob
+from metatune.plan import Plan
 from metatune.records.folder import RunFolder
 from metatune.records.reading import read_rows
 from metatune.records.rows import Ended, Row, Scored

@@ -16,7 +16,7 @@ from metatune.errors import MetatuneError
 
 if TYPE_CHECKING:
     from metatune.baselines import Measured
-    from metatune.driver import Plan
+    from metatune.plan import Plan
     from metatune.tasks.base import FamilyInfo
 
 # Heavy modules are imported inside the commands, so that --help answers at once.

@@ -6,93 +6,23 @@ A row is synced to the log first, then folded into the history, then told to the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from statistics import fmean as mean
 from time import monotonic
-from typing import Any
 
-from metatune.budget import (
-    MARGIN,
-    Meter,
-    core_seconds,
-    entrants_seconds,
-    trial_seconds,
-    wall_clock,
-)
+from metatune.budget import Budget
 from metatune.history import History, Trial
 from metatune.jobs import TrialJob, rung_folder
-from metatune.prior import Fitted
+from metatune.plan import Plan
 from metatune.proposer import Ledger
 from metatune.records.folder import RunFolder, write_atomically
 from metatune.records.log import Log
 from metatune.records.parquet import Compactor
 from metatune.records.rows import Asked, Ended, Row, Scored
-from metatune.space import Method, ResolvedSpace, load_yaml, method_file
+from metatune.space import Method, load_yaml, method_file
 from metatune.strategy import Strategy
-from metatune.tasks.base import FamilyInfo, Split
-
-GRADIENT_TRIALS = 4  # one promoted, two probes, and the child
-MOST_FOR_VERDICT = 0.5  # of a limited budget, for more than one training of each
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run is to do: fixed at its start, read back at every resume.
-
-    Attributes:
-        space: the space file, resolved for the family.
-        info: the task family.
-        seed: the run's seed.
-        trials: how many trials to ask for, in all rounds.
-        minutes: wall clock of the whole run, verdict included; None: no limit.
-        code: folder that parts of the user's own are imported from; None: where Python looks.
-        prior: what earlier runs bring.
-        options: what the task family has to be told, as plain data; its paths are absolute.
-    """
-
-    space: ResolvedSpace
-    info: FamilyInfo
-    seed: int
-    trials: int
-    minutes: float | None
-    code: str | None = None
-    prior: Fitted = field(default_factory=Fitted)
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def first_round(self) -> int:
-        """The run's first round: the one after those of the run that it goes on from."""
-        return self.space.space.method.round + 1
-
-    @property
-    def last_round(self) -> int:
-        """The run's last round, if every one before it brings something."""
-        return self.space.space.method.round + self.space.space.rounds.count
-
-    def rungs(self, round_: int) -> tuple[int, ...]:
-        """Resource at each rung of a round, in forward-equivalents."""
-        return self.space.space.resource.rung_resources(self.growth(round_))
-
-    def growth(self, round_: int) -> float:
-        """How many times more resource a round has than the first of all."""
-        return float(self.space.space.rounds.growth ** (round_ - 1))
-
-    def share(self, round_: int) -> int:
-        """Trials of a round: an even share, the first rounds one more where it does not divide."""
-        each, more = divmod(self.trials, self.space.space.rounds.count)
-        return each + (round_ - self.first_round < more)
-
-    def for_gradient(self, round_: int) -> int:
-        """Trials of a round that are set aside for its gradient; 0 where the round is too short."""
-        wanted = self.space.space.adjust.gradient
-        room = self.share(round_) >= len(self.space.initial) + 2 * GRADIENT_TRIALS
-        return GRADIENT_TRIALS if wanted and room else 0
-
-    def tasks(self, split: Split) -> int:
-        """Number of tasks that a split is judged on."""
-        return int(getattr(self.space.space.tasks, split))
+from metatune.tasks.base import Split
 
 
 class Driver:
@@ -124,6 +54,7 @@ class Driver:
         self.plan = plan
         self.history = history
         self.workers = workers
+        self.budget = Budget(plan, history, workers, self.elapsed)
         self._log = log
         self._ledger = ledger
         self._compactor = compactor
@@ -151,113 +82,6 @@ class Driver:
             self._ledger.sync(trial, self.history.gains(trial), costs)
         for row in stamped:
             self._watch(row, self.history)
-
-    def time_for_another(self, round_: int) -> bool:
-        """True if one more trial fits into the round's share of the budget, whatever its kind."""
-        rounds = self.plan.last_round - round_ + 1
-        return all(meter.allows_another(rounds) for meter in self._meters(round_))
-
-    def _meters(self, round_: int) -> Iterator[Meter]:
-        history, budget = self.history, self.plan.space.space.budget
-        each = trial_seconds(history)
-        if self.plan.minutes is not None:
-            start = history.turns[-1].at if history.turns else 0.0
-            yield Meter(60 * self.plan.minutes, self.set_aside(), start, self.elapsed(), each)
-        if budget.core_seconds is not None:
-            under_way = sum(t.ended is None for t in history.of_round(round_))
-            used = core_seconds(history) + under_way * each
-            reserved, before = self.set_aside(workers=1), core_seconds(history, round_)
-            yield Meter(budget.core_seconds, reserved, before, used, each)
-
-    def seconds_left(self) -> float | None:
-        """An estimate of the time to go; None while too little is known."""
-        each = trial_seconds(self.history)
-        if not each:
-            return None
-        ended = sum(t.ended is not None for t in self.history.trials.values())
-        search = max(0, self.plan.trials - ended) * each / self.workers
-        if self.plan.minutes is not None:
-            within = 60 * self.plan.minutes - self.elapsed() - self.set_aside()
-            search = min(search, max(0.0, within))
-        return search + (0.0 if self.history.verdict else self.set_aside())
-
-    def set_aside(self, workers: int | None = None) -> float:
-        """Seconds that the confirmation and the verdict will need, by what trials have taken.
-
-        Of a limited budget at most half, or what one training of each takes: the verdict then
-        trains each as often as what is left allows, see ``room_for``.
-
-        Args:
-            workers: trainings at a time; 1 gives the seconds of all workers together.
-        """
-        wanted = self._with_margin(self._trainings_left(), workers)
-        total = self._total(workers)
-        if total is None or self.history.look_at("test") is not None:
-            return wanted
-        once = self._with_margin(self._trainings_left(seeds=1), workers)
-        return min(wanted, max(once, MOST_FOR_VERDICT * total))
-
-    @property
-    def limited(self) -> bool:
-        """Whether seconds are limited, be it the clock's or those of all workers together."""
-        return self._total(1) is not None or self._total(None) is not None
-
-    def room_for(self, trainings: Sequence[float], under_way: float = 0.0) -> bool:
-        """True if a few more trainings fit into what is left of the budget.
-
-        Args:
-            trainings: seconds of each.
-            under_way: seconds of those that were started and have not come to their end.
-        """
-        core, clock = self._total(1), self._total(None)
-        used = core_seconds(self.history) + under_way + self._with_margin(trainings, workers=1)
-        end = self.elapsed() + self._with_margin(trainings, self.workers)
-        return (core is None or used <= core) and (clock is None or end <= clock)
-
-    def _total(self, workers: int | None) -> float | None:
-        """The budget in seconds of the clock, or of all workers together; None without a limit."""
-        if workers == 1:
-            return self.plan.space.space.budget.core_seconds
-        return None if self.plan.minutes is None else 60 * self.plan.minutes
-
-    def _with_margin(self, trainings: Sequence[float], workers: int | None) -> float:
-        return MARGIN * wall_clock(trainings, workers or self.workers)
-
-    def seconds_anew(self, trial: Trial) -> float:
-        """What training a completed trial anew and scoring it on ``test`` takes.
-
-        The most that it has taken; before it was trained anew, as the trial itself took.
-        """
-        known = [row.train_seconds + row.score_seconds for row in trial.trainings]
-        return max(known) if known else self._estimated(trial, self.plan.tasks("test"))
-
-    def _estimated(self, trial: Trial, tasks: int) -> float:
-        latest = trial.latest()
-        assert latest is not None
-        growth = self.plan.growth(self.plan.last_round) / self.plan.growth(trial.asked.round)
-        scoring = latest.score_seconds * tasks / len(latest.tasks)
-        return growth * latest.train_seconds + scoring
-
-    def _trainings_left(self, seeds: int | None = None) -> list[float]:
-        """Seconds of each training that the verdict still needs; guessed until ``test`` is opened.
-
-        Args:
-            seeds: trainings of each; by default as the space has it.
-        """
-        verdict, history = self.plan.space.space.verdict, self.history
-        look = history.look_at("test")
-        if look is not None:
-            owed = history.owed(look.trials, verdict.seeds)
-            return [self.seconds_anew(t) for t, replica in owed if not t.was_trained(replica)]
-        seeds = seeds or verdict.seeds
-        tasks = self.plan.tasks("confirm") + self.plan.tasks("test")
-        # About half of an ensemble's members take part in any case.
-        others = verdict.finalists + verdict.ensemble // 2
-        each = entrants_seconds(
-            history, self.plan.space.protected, others, lambda trial: self._estimated(trial, tasks)
-        )
-        # The rival is trained as often as the ensemble has members.
-        return each * seeds + [mean(each)] * max(0, verdict.ensemble - seeds) if each else []
 
     def write_method(self, method: Method) -> None:
         """Write ``method.yaml``, from which another run can go on."""

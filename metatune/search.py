@@ -11,11 +11,12 @@ from math import inf
 from statistics import fmean as mean
 from typing import Any
 
-from metatune.driver import Driver, Plan
+from metatune.driver import Driver
 from metatune.errors import RunError
 from metatune.history import Trial, merits
 from metatune.jobs import RungResult, TrialJob
 from metatune.objectives import Measured, cost, spread_over_fronts
+from metatune.plan import Plan
 from metatune.prior import discounted
 from metatune.proposer import Observation, propose
 from metatune.records.rows import Asked, Ended, Origin, Scored, State
@@ -82,7 +83,7 @@ class Search:
         asked = len(self._trials())
         if asked < len(self._named):
             return True  # what is known already is tried whatever the clock says
-        return asked < self._allowed and self._driver.time_for_another(self._round)
+        return asked < self._allowed and self._driver.budget.time_for_another(self._round)
 
     def _ask(self) -> Trial:
         number = len(self._trials())

@@ -21,11 +21,12 @@ from typing import Any
 from rich.console import Console
 
 import metatune
-from metatune.driver import Driver, Plan
+from metatune.driver import Driver
 from metatune.errors import OptionError, RunError
 from metatune.history import History
 from metatune.jobs import Runner
 from metatune.meta_loop import Loop, meta_loop
+from metatune.plan import Plan
 from metatune.prior import Fitted, Prior, fit, read_prior
 from metatune.progress import Progress
 from metatune.proposer import open_ledger
@@ -243,7 +244,7 @@ def drive(
         driver = Driver(
             folder, plan, history, log, ledger, compactor, runner.workers, progress.watch
         )
-        progress.follow(history, driver.seconds_left)
+        progress.follow(history, driver.budget.seconds_left)
         stack.enter_context(progress)
 
         def tick() -> None:

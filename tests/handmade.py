@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from metatune.driver import Driver, Plan
+from metatune.driver import Driver
 from metatune.history import History
+from metatune.plan import Plan
 from metatune.records.folder import RunFolder
 from metatune.records.parquet import tables
 from metatune.records.reading import Run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from metatune.budget import Meter, core_seconds, entrants_seconds, trial_seconds, wall_clock
+from metatune.budget import Limit, core_seconds, entrants_seconds, trial_seconds, wall_clock
 from metatune.history import History
 from metatune.records.rows import Asked, Ended, Row, Scored, State
 
@@ -94,5 +94,5 @@ def test_core_seconds_are_those_of_trials_confirmation_and_trainings_anew() -> N
 def test_a_round_uses_its_share_of_what_was_left_at_its_start(
     used: float, rounds: int, another: bool
 ) -> None:
-    meter = Meter(total=100.0, reserved=20.0, before=10.0, used=used, next=10.0)
-    assert meter.allows_another(rounds) == another
+    limit = Limit(total=100.0, before=10.0, used=used, workers=1)
+    assert limit.allows_another(10.0, 20.0, rounds) == another

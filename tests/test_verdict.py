@@ -434,7 +434,7 @@ def test_a_limited_budget_sets_at_most_half_aside_for_more_than_one_training() -
     for minutes in (None, 0.8, 0.1):
         story = simple()
         story.plan = replace(story.plan, minutes=minutes)
-        aside[minutes] = searched(story, **CONFIRM).set_aside()
+        aside[minutes] = searched(story, **CONFIRM).budget.set_aside()
     assert aside[None] > 0.5 * 48
     assert aside[0.8] == pytest.approx(0.5 * 48)
     assert aside[0.1] == pytest.approx(aside[None] / 2)  # one training instead of two
@@ -820,6 +820,8 @@ def test_without_presets_the_ensemble_meets_the_defaults() -> None:
 
 
 def test_what_a_limited_budget_sets_aside_holds_for_members_and_the_rivals_trainings() -> None:
-    alone, beside = (searched(simple(text), **CONFIRM).set_aside() for text in (SPACE, BLENDED))
+    alone, beside = (
+        searched(simple(text), **CONFIRM).budget.set_aside() for text in (SPACE, BLENDED)
+    )
     # One more entrant of about the finalists' cost, twice, and the rival once more.
     assert 1.2 * alone < beside < 2 * alone

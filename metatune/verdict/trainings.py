@@ -23,7 +23,7 @@ def trainings(driver: Driver, round_: int) -> Queue:
     if history.look_at("test") is None:
         chosen = [trial.id for trial in entrants(driver, round_, members_of(driver, round_))]
         chosen += [e.id for e in blended_at_the_verdict(driver, round_, chosen)]
-        seeds = 1 if driver.limited else driver.plan.space.space.verdict.seeds
+        seeds = 1 if driver.budget.limited else driver.plan.space.space.verdict.seeds
         driver.record(Looked("test", round_, chosen, seeds))
     look = history.look_at("test")
     assert look is not None
@@ -56,11 +56,15 @@ def _in_turns(driver: Driver, trials: Sequence[Trial], most: int) -> Iterator[Tr
 
     That goes by what trainings were measured to take, not by what they took in the search.
     """
-    begun: list[tuple[Trial, int]] = []
+    _budget, begun = driver.budget, list[tuple[Trial, int]]()
     for replica in range(1, most + 1):
         due = [trial for trial in trials if not trial.was_trained(replica)]
-        going = [driver.seconds_anew(trial) for trial, of in begun if not trial.was_trained(of)]
-        if due and not driver.room_for([driver.seconds_anew(trial) for trial in due], sum(going)):
+        going = [
+            driver.budget.seconds_anew(trial) for trial, of in begun if not trial.was_trained(of)
+        ]
+        if due and not driver.budget.room_for(
+            [driver.budget.seconds_anew(trial) for trial in due], sum(going)
+        ):
             return
         for trial in due:
             begun.append((trial, replica))
