@@ -56,15 +56,12 @@ def _in_turns(driver: Driver, trials: Sequence[Trial], most: int) -> Iterator[Tr
 
     That goes by what trainings were measured to take, not by what they took in the search.
     """
-    _budget, begun = driver.budget, list[tuple[Trial, int]]()
+    budget, begun = driver.budget, list[tuple[Trial, int]]()
     for replica in range(1, most + 1):
         due = [trial for trial in trials if not trial.was_trained(replica)]
-        going = [
-            driver.budget.seconds_anew(trial) for trial, of in begun if not trial.was_trained(of)
-        ]
-        if due and not driver.budget.room_for(
-            [driver.budget.seconds_anew(trial) for trial in due], sum(going)
-        ):
+        going = [budget.seconds_anew(trial) for trial, of in begun if not trial.was_trained(of)]
+        wanted = [budget.seconds_anew(trial) for trial in due]
+        if due and not budget.room_for(wanted, sum(going)):
             return
         for trial in due:
             begun.append((trial, replica))
