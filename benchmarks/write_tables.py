@@ -147,6 +147,13 @@ def time_to(score: float, times: Sequence[float], scores: Sequence[float], sign:
     return float("inf")
 
 
+def came_to(time: float, times: Sequence[float]) -> str:
+    """A time as far as a curve that was looked at from its first moment to its last can tell."""
+    if time == float("inf"):
+        return f"not in {times[-1]:.0f}"
+    return f"at most {time:.0f}" if time == times[0] else f"{time:.0f}"
+
+
 def ratio_of(theirs: float, ours: float, most: float) -> str:
     """How many times longer the other takes."""
     return f"{theirs / ours:.1f}" if theirs < float("inf") else f"over {most / ours:.1f}"
@@ -163,7 +170,7 @@ def versus_replay() -> str:
         other = time_to(accuracy, times, scores, 1)
         rows.append((
             system, f"{seconds:.0f}", over_seeds(100 * own["accuracy"], 1),
-            f"{other:.0f}" if other < float("inf") else f"not in {times[-1]:.0f}",
+            came_to(other, times),
             ratio_of(other, seconds, times[-1]), own["seed"].nunique(),
         ))  # fmt: skip
     heads = ("system", "core seconds", "accuracy", "Ray Tune: core seconds to the same", "times",
