@@ -61,7 +61,7 @@ def run_trial(job: TrialJob, family: TaskFamily | None = None) -> Iterator[RungR
 def _blended(job: TrialJob, family: TaskFamily | None) -> Iterator[RungResult]:
     """Judge what the parts predict together, of as many of them as may be chosen."""
     start = perf_counter()
-    family = family or open_family(job.family, job.data_dir)
+    family = family or _family_of(job)
     info = family.info
     batches = evaluation_tasks(family, job.split, job.episode, job.tasks, job.run_seed, job.round)
     labels = [to_tensors(batch) for batch in batches]
@@ -153,11 +153,15 @@ class _Work:
 POOLED_CHUNK = 64  # tasks drawn at a time: bounds memory, changes nothing
 
 
+def _family_of(job: TrialJob) -> TaskFamily:
+    return open_family(job.family, job.data_dir, job.options)
+
+
 def _open(job: TrialJob, family: TaskFamily | None) -> _Work:
     if job.code is not None:
         own.look_in(job.code)
     strategy = Strategy.model_validate(job.strategy)
-    family = family or open_family(job.family, job.data_dir, job.options)
+    family = family or _family_of(job)
     learner = build_learner(strategy, family.info, job.episode.way)
     seed = derive_seed(job.run_seed, "trial", job.round, job.seed_of or job.trial, job.replica)
     return _Work(job, strategy, family, learner, seed)

@@ -11,13 +11,16 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from torch import Tensor
+from user_tables import plain_rows
 
 from metatune.blend import blend, choose, stacked
 from metatune.checkpoint import load_predictions
 from metatune.evaluation import evaluation_tasks
 from metatune.jobs import RungResult, TrialJob, rung_folder
+from metatune.presets import preset
 from metatune.strategy import MLP, Prototypes, Ridge, Strategy
 from metatune.tasks.base import Episode, TaskFamily
+from metatune.tasks.registry import open_family
 from metatune.trial import run_trial
 
 # --- the mean ------------------------------------------------------------------------------------
@@ -180,3 +183,26 @@ def test_predictions_that_are_gone_fail_the_job_with_the_traceback(
     assert result.outcome == "failed"
     assert "select.safetensors" in result.reason
     assert load_predictions(Path(kept.parts[0]), "select").dtype == torch.float32
+
+
+def test_a_blend_opens_its_family_with_the_options_that_its_parts_had(tmp_path: Path) -> None:
+    plain_rows().to_csv(tmp_path / "rows.csv", index=False)
+    options = {"data": [str(tmp_path / "rows.csv")], "task": "task", "target": "y"}
+    options["metric"] = "mse"
+    family = open_family("table", None, options)
+    part = replace(
+        job_of(0, tmp_path),
+        strategy=preset("ridge", family.info).model_dump(mode="json"),
+        family="table",
+        options=options,
+        episode=Episode(1, 4, 4, per_class=False),
+        rungs=(1_000,),
+    )
+    *_, alone = run_trial(part)
+    blended = replace(
+        part, strategy={}, train=False, recorded=1, parts=(str(rung_folder(tmp_path / "0", 1)),)
+    )
+    (result,) = run_trial(blended)
+    assert (alone.outcome, result.outcome, result.reason) == ("completed", "completed", "")
+    assert result.tasks == alone.tasks
+    assert result.scores == pytest.approx(alone.scores, abs=0.01)  # kept in half precision
