@@ -34,10 +34,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import yaml
 from rich.console import Console
 
 from metatune import session
 from metatune.budget import core_seconds
+from metatune.confirm import LEADERS
 from metatune.history import History
 from metatune.jobs import TrialJob
 from metatune.plan import Plan
@@ -52,7 +54,6 @@ from metatune.trial import run_trial
 
 RESULTS = Path("benchmarks/results")
 MINUTES = 2.0
-LEADERS = 6  # are confirmed, in both
 TIMES = tuple(range(10, 121, 10))  # seconds at which the score is asked for
 JUDGED = {"confirm": 100, "test": 200}  # tasks
 SPACES = {  # the ready spaces, with what fits into two minutes
@@ -80,8 +81,6 @@ class Done:
 
 def opened(family: str, scratch: Path) -> Path:
     """The space file of a family: the ready one, with a small verdict and two minutes."""
-    import yaml
-
     file, resource = SPACES[family]
     plain, _ = load_yaml(Path(file))
     plain |= {

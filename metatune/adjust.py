@@ -196,10 +196,9 @@ def _tried(history: History, trial: Trial) -> Tried | None:
     """A trial of the space as evidence for the region; None where it lies outside the space."""
     if trial.asked.params is None:
         return None
-    completed = trial.ended is not None and trial.ended.state == "completed"
     latest = trial.latest()
     reference = None if latest is None else history.reference(trial, latest.rung)
-    if not completed or latest is None or reference is None:
+    if not trial.completed or latest is None or reference is None:
         return Tried(trial.asked.params, False, (), ())
     gains = differences(latest, reference, history.sign)
     return Tried(trial.asked.params, True, tuple(gains), tuple(latest.groups))

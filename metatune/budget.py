@@ -27,7 +27,7 @@ def entrants_seconds(
     Returns:
         Seconds, one an entrant; none while no trial has come to its end.
     """
-    full = [t for t in history.trials.values() if t.ended and t.ended.state == "completed"]
+    full = [t for t in history.trials.values() if t.completed]
     if not full:
         return []
     last = max(t.rungs[-1] for t in full)

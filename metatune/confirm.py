@@ -104,7 +104,7 @@ def _completed(driver: Driver, round_: int) -> list[Trial]:
     return [
         t
         for t in driver.history.of_round(round_)
-        if t.ended and t.ended.state == "completed" and t.asked.origin not in FINDING_OUT
+        if t.completed and t.asked.origin not in FINDING_OUT
     ]
 
 

@@ -36,6 +36,11 @@ class Trial:
         return self.asked.trial
 
     @property
+    def completed(self) -> bool:
+        """True where it came to its end and was neither stopped nor lost."""
+        return self.ended is not None and self.ended.state == "completed"
+
+    @property
     def rungs(self) -> list[int]:
         """Rungs scored on ``select``, ascending."""
         return sorted(rung for split, replica, rung in self.scores if (split, replica) == _OWN)
@@ -202,9 +207,8 @@ class History:
         default = self.default_of(trial.asked.round)
         if default is None or not default.rungs:
             return None
-        completed = trial.ended is not None and trial.ended.state == "completed"
         last = default.rungs[-1]
-        final = (completed and rung == trial.rungs[-1]) or rung > last
+        final = (trial.completed and rung == trial.rungs[-1]) or rung > last
         if final and default.ended is None:
             return None
         return default.at(last if final else rung)
@@ -221,12 +225,11 @@ class History:
             trial: whose.
             names: of the costs; those of a run are its ``Space.costs``.
         """
-        references = {rung: self.reference(trial, rung) for rung in trial.rungs}
         return {
             name: {
                 rung: log_ratio(name, trial.at(rung), reference)
-                for rung, reference in references.items()
-                if reference is not None
+                for rung in trial.rungs
+                if (reference := self.reference(trial, rung)) is not None
             }
             for name in names
         }

@@ -144,7 +144,7 @@ class Progress:
         return Group(Text(self._phase, style="bold"), table)
 
     def _best(self, history: History) -> str:
-        full = [t for t in history.trials.values() if t.ended and t.ended.state == "completed"]
+        full = [t for t in history.trials.values() if t.completed]
         if not full or history.default is None:
             return "none completed yet"
 

@@ -106,6 +106,7 @@ class Search:
         if number % 2 == 0:
             # Every other proposal is made as without a prior, which so can exclude nothing.
             observations = [*self._earlier(observations), *observations]
+        bases = self._best_known()
         for attempt in range(TRIES):
             seed = derive_seed(plan.seed, "propose", self._round, number, attempt)
             params = propose(
@@ -113,7 +114,7 @@ class Search:
                 observations,
                 seed,
                 weights=region.weights,
-                bases=self._best_known(),
+                bases=bases,
                 costs=self._costs,
             )
             strategy = strategy_of(plan.space, params)

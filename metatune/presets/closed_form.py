@@ -8,7 +8,6 @@ from metatune.strategy import (
     Meta,
     NoBackbone,
     Outer,
-    Pooled,
     Ridge,
     Strategy,
     SupportMean,
@@ -96,22 +95,4 @@ def tanimoto_gp(info: FamilyInfo) -> Strategy:
         head=GP(rbf="off", tanimoto="fingerprint", noise=0.5),
         meta=Meta(rule="first_order"),
         outer=Outer(kind="adam", lr=3e-2, schedule="cosine", tasks_per_batch=8),
-    )
-
-
-@register
-def pooled_trees(info: FamilyInfo) -> Strategy:
-    """Boosted trees over all tasks, and each task's own ridge on what they leave.
-
-    The practitioner's way: one pooled model that sees inputs and a summary of the task's support
-    labels, corrected for the task. Trees (scikit-learn's, Ke et al. 2017) are fitted without the
-    episode's group where penalty, scale and blend are learned (``meta.cross_fit``), on all after.
-    """
-    del info  # refused where there are classes
-    return Strategy(
-        prior=Pooled(model="trees"),
-        backbone=NoBackbone(),
-        head=Ridge(penalty=10.0, intercept="free", learn=True),
-        meta=Meta(rule="first_order"),
-        outer=Outer(kind="adam", lr=1e-2, schedule="cosine", tasks_per_batch=8),
     )

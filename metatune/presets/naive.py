@@ -68,6 +68,29 @@ def boosted_trees(info: FamilyInfo) -> Strategy:
     return _pooled("trees")
 
 
+def _around_pooled(model: str) -> Strategy:
+    """A pooled model of this kind, and each task's own ridge on what it leaves."""
+    return Strategy(
+        prior=Pooled(model=model),
+        backbone=NoBackbone(),
+        head=Ridge(penalty=10.0, intercept="free", learn=True),
+        meta=Meta(rule="first_order"),
+        outer=Outer(kind="adam", lr=1e-2, schedule="cosine", tasks_per_batch=8),
+    )
+
+
+@register
+def pooled_trees(info: FamilyInfo) -> Strategy:
+    """Boosted trees over all tasks, and each task's own ridge on what they leave.
+
+    The practitioner's way: one pooled model that sees inputs and a summary of the task's support
+    labels, corrected for the task. Trees (scikit-learn's, Ke et al. 2017) are fitted without the
+    episode's group where penalty, scale and blend are learned (``meta.cross_fit``), on all after.
+    """
+    del info  # refused where there are classes
+    return _around_pooled("trees")
+
+
 @register
 def pooled_ridge(info: FamilyInfo) -> Strategy:
     """One linear model over all train tasks, and each task's own ridge on what it leaves.
@@ -76,10 +99,4 @@ def pooled_ridge(info: FamilyInfo) -> Strategy:
     and blend are learned on episodes whose group the pooled model has not seen.
     """
     del info  # refused where there are classes
-    return Strategy(
-        prior=Pooled(model="linear"),
-        backbone=NoBackbone(),
-        head=Ridge(penalty=10.0, intercept="free", learn=True),
-        meta=Meta(rule="first_order"),
-        outer=Outer(kind="adam", lr=1e-2, schedule="cosine", tasks_per_batch=8),
-    )
+    return _around_pooled("linear")

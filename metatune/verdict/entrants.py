@@ -48,7 +48,7 @@ def entrants(driver: Driver, round_: int, members: Iterable[Trial] = ()) -> list
     """
     space = driver.plan.space
     trials = driver.history.of_round(round_)
-    named = [t for t in trials if t.asked.name in space.protected and _completed(t)]
+    named = [t for t in trials if t.asked.name in space.protected and t.completed]
     found = [*finalists(driver, round_), *members, *named]
     return list({trial.asked.digest: trial for trial in found}.values())
 
@@ -106,7 +106,3 @@ def rival_of(driver: Driver, present: list[str]) -> Trial:
 def _why_lost(trial: Trial) -> str:
     reasons = [f"{end.state}: {end.reason.strip()}" for end in trial.replicas.values()]
     return reasons[0].splitlines()[-1] if reasons else "its scores are missing"
-
-
-def _completed(trial: Trial) -> bool:
-    return trial.ended is not None and trial.ended.state == "completed"
