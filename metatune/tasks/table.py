@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -35,7 +36,7 @@ FILE = "file"
 """As task: each file is a task, unless a column has this name."""
 NO_GROUP = "(no group)"
 FEW_GROUPS = 12  # fewer make each split hang on one or two of them
-LARGE = 2.0  # times the mean number of tasks: a group above it belongs into train
+LARGEST = 8  # one group in so many, the largest, belongs into train
 MOST_CLASSES = 1024
 SHARES = {"train": 0.5, "select": 0.2, "confirm": 0.1, "test": 0.2}
 REGRESSION = ("ridge", "support_mean", "pooled_linear", "boosted_trees", "pooled_ridge")
@@ -314,11 +315,12 @@ def table_splits(
 ) -> dict[Split, tuple[str, ...]]:
     """The groups of each split, by a rule that looks at names and sizes only.
 
-    Groups with more than twice the mean number of tasks stay in ``train``, as far as its share
-    goes: no held-out split should hang on one of them. The others stand in the order of the
+    The largest eighth of the groups, one at least, stays in ``train``: no held-out split should
+    hang on one of them. They are told by their rank, for one more group hardly changes it, while a
+    bound on their size would let many pass at once. The others stand in the order of the
     sha256 of their names; the first are ``test``, then ``select``, then ``confirm``, then
-    ``train``, as many as the shares say and at least one each. So a further group moves at most
-    one at each border.
+    ``train``: borders lie where the shares, added up, put them, with at least one group each. So a
+    further group moves at most two across each border.
 
     Args:
         sizes: number of tasks of each group.
@@ -328,26 +330,25 @@ def table_splits(
         DataError: fewer than four groups.
     """
     if len(sizes) < len(SPLITS):
-        found = ", ".join(sorted(sizes)) or "none"
+        names = ", ".join(sorted(sizes)) or "none"
         raise DataError(
-            f"table: found {len(sizes)} groups ({found[:200]}); allowed: 4 or more, one a split "
+            f"table: found {len(sizes)} groups ({names[:200]}); allowed: 4 or more, one a split "
             "(without a group column each task is a group)"
         )
     held_out: tuple[Split, ...] = ("test", "select", "confirm")
-    counts = {split: max(1, round(shares[split] * len(sizes))) for split in held_out}
-    while sum(counts.values()) >= len(sizes):  # train needs one, too
-        counts[max(held_out, key=lambda split: counts[split])] -= 1
-    mean = sum(sizes.values()) / len(sizes)
+    ends, share = [0], 0.0
+    for behind, split in zip((3, 2, 1), held_out, strict=True):
+        share += shares[split]
+        # At least one group for this split, and for each of those behind it.
+        ends.append(min(max(ends[-1] + 1, round(share * len(sizes))), len(sizes) - behind))
     by_size = sorted(sizes, key=lambda group: (-sizes[group], _hash(group)))
-    room = len(sizes) - sum(counts.values())
-    large = [group for group in by_size if sizes[group] > LARGE * mean][:room]
+    large = by_size[: min(len(sizes) - ends[-1], max(1, len(sizes) // LARGEST))]
     others = sorted(set(sizes) - set(large), key=_hash)
-    found_splits: dict[Split, tuple[str, ...]] = {"train": ()}
-    for split in held_out:
-        found_splits[split] = tuple(sorted(others[: counts[split]]))
-        others = others[counts[split] :]
-    found_splits["train"] = tuple(sorted([*large, *others]))
-    return {split: found_splits[split] for split in SPLITS}
+    found = {
+        split: others[start:end]
+        for split, (start, end) in zip(held_out, pairwise(ends), strict=True)
+    } | {"train": [*large, *others[ends[-1] :]]}
+    return {split: tuple(sorted(found[split])) for split in SPLITS}
 
 
 def _hash(name: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from user_tables import plain_rows, tables
 
@@ -303,6 +303,13 @@ def test_what_no_task_can_hold_is_refused_with_what_some_can(numbers, classes) -
     sizes=st.dictionaries(st.text(max_size=6), st.integers(1, 500), min_size=4, max_size=60),
     extra=st.text(min_size=7, max_size=9),
 )
+@example(  # two of twice the mean, and two more once another is there
+    sizes={
+        "": 1, ";": 381, ":": 210, "9": 240, "8": 10, "00": 121, "7": 499, "6": 31, "5": 465,
+        "4": 228, "3": 235, "2": 261, "1": 53, "00000": 1, "000": 379, "0000": 1, "0": 293,
+    },
+    extra="00000000",
+)  # fmt: skip
 def test_splits_hold_every_group_once_in_about_the_declared_shares(sizes, extra) -> None:
     splits = table_splits(sizes, SHARES)
     listed = [group for members in splits.values() for group in members]
