@@ -3,7 +3,8 @@
     python benchmarks/ablation.py               # 10 seeds of 2 minutes an arm; 35 minutes
 
 *gradient*: on sinusoids, the child of each round's leader (promoted knobs, probes of the meta-rate
-and the child's own training are charged) against the same core seconds spent on TPE's proposals.
+and the child's own training are charged) against the same core seconds spent on TPE's proposals;
+among strategies that are learned through their inner steps, for others have no gradient in these.
 *ensemble*: on glyphs, a run whose verdict also trains a greedy ensemble and the best preset's
 ensemble of as many trainings; all were trained anew for it.
 
@@ -42,7 +43,7 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 CHANGES: dict[str, dict[str, Any]] = {
     "sinusoid": {
-        "resource": {"full": 600_000, "rungs": 3, "reduction": 3},
+        "resource": {"full": 2_000_000, "rungs": 3, "reduction": 3},
         "tasks": {"select": 200, "confirm": 200, "test": 1000},
     },
     "quickstart": {"resource": {"full": 10_000, "rungs": 3, "reduction": 3}},
@@ -68,6 +69,9 @@ def one(arm: str, seed: int) -> list[dict[str, Any]]:
     plain, _ = load_yaml(Path(f"search_spaces/{name}.yaml"))
     plain |= CHANGES[name] | {"budget": {"trials": 100_000, "core_seconds": SECONDS}}
     plain["verdict"] |= {"seeds": 1, "finalists": 1}
+    if name == "sinusoid":
+        branches = plain["strategy"]["choose"]
+        plain["strategy"]["choose"] = {"meta_learned": branches["meta_learned"]}
     for section, changed in means.items():
         plain[section] = {**plain.get(section, {}), **changed}
     with tempfile.TemporaryDirectory() as scratch:

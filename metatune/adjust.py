@@ -3,7 +3,7 @@
 The gradient makes children of the round's leader. For its continuous inner knobs a *promoted* trial
 learns them as meta-parameters; for the rate of the meta-optimiser two *probes*, whole cold trials
 with the leader's own seed, tell by differences. The child is the leader with what was found written
-as plain knobs, trained cold like any other: only its own score counts.
+as plain knobs, trained cold with that seed, too: only its own score counts.
 """
 
 from __future__ import annotations
@@ -91,7 +91,10 @@ class Gradient:
 
     def _start(self, trial: Trial) -> TrialJob:
         self._running.add(trial.id)
-        seed_of = self._parent.id if trial.asked.origin == "probe" else None
+        # What the child is better or worse by comes of its numbers, not of its luck: the leader,
+        # the best of many, has more of that than a seed of the child's own would have.
+        common = trial.asked.origin in ("probe", "child")
+        seed_of = self._parent.id if common else None
         recorded = trial.rungs[-1] if trial.rungs else 0
         return self._driver.job(trial, "select", recorded=recorded, seed_of=seed_of)
 

@@ -68,18 +68,22 @@ def test_the_child_is_the_leader_with_other_numbers(followed: Path) -> None:
     assert different <= {("outer", "lr"), ("inner", "lr"), ("head", "penalty")}
 
 
-def test_probes_share_the_leaders_seed_and_differ_in_their_rate(
-    tmp_path: Path,
-) -> None:
-    runner = InlineRunner()
-    run = metatune.read_run(inline_run(GRADIENT, tmp_path / "run", runner=runner))
+def test_probes_differ_from_the_leader_in_their_rate(followed: Path) -> None:
+    run = metatune.read_run(followed)
     probes = run.trials.query("origin == 'probe'")
     parent = json.loads(run.trials.loc[probes["parent"].iloc[0], "strategy"])
     rates = [json.loads(text)["outer"]["lr"] / parent["outer"]["lr"] for text in probes["strategy"]]
     assert rates == pytest.approx([1 / 1.5, 1.5])
+
+
+def test_probes_and_the_child_share_the_leaders_seed(tmp_path: Path) -> None:
+    runner = InlineRunner()
+    run = metatune.read_run(inline_run(GRADIENT, tmp_path / "run", runner=runner))
+    common = run.trials.query("origin in ('probe', 'child')")
+    assert set(common["origin"]) == {"probe", "child"}
     seeds = {job.trial: job.seed_of for job in runner.jobs if job.split == "select"}
-    assert {seeds[trial] for trial in probes.index} == set(probes["parent"])
-    assert all(of is None for trial, of in seeds.items() if trial not in probes.index)
+    assert {seeds[trial] for trial in common.index} == set(common["parent"])
+    assert all(of is None for trial, of in seeds.items() if trial not in common.index)
 
 
 def test_only_the_child_is_looked_at_on_confirm(followed: Path) -> None:
