@@ -23,6 +23,7 @@ from typing import Any
 
 import optuna
 import pandas as pd
+import pyarrow as pa
 from rich.console import Console
 from table import RESULTS, RUNGS, Table, TableRunner, space_text, strategies_of
 
@@ -67,10 +68,25 @@ def search(table: Table, seed: int, folder: Path, **wanted: Any) -> Table:
 
 
 def leave_prior(seed: int, tables: Path, folder: Path) -> None:
-    """Run an earlier search, and leave what it learned in ``prior.parquet``."""
-    search(Table("glyphs_5_shot", tables), seed, folder / "earlier", **EARLIER)
+    """Run an earlier search, and leave what it learned in ``prior.parquet``.
+
+    Scores belong to the strategies of the table that answered: so a later search is told of these,
+    not of their neighbours that were proposed, for which another table has other answers.
+    """
+    met = search(Table("glyphs_5_shot", tables), seed, folder / "earlier", **EARLIER)
     known = learn_prior([read_run(folder / "earlier")])
-    write_prior(prior_of(known), folder / "prior.parquet")
+    rows = dict[str, dict[str, Any]]()
+    for row in known.to_pylist():
+        strategy = met.answer(json.loads(row["strategy"]))
+        told = {
+            "strategy": strategy.model_dump_json(),
+            "digest": strategy.digest(),
+            "structure": strategy.structure(),
+        }
+        rows.setdefault(told["digest"], row | told)
+    write_prior(
+        prior_of(pa.Table.from_pylist(list(rows.values()), known.schema)), folder / "prior.parquet"
+    )
 
 
 @contextmanager

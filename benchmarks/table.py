@@ -238,8 +238,9 @@ class Table:
         self._met = dict[str, int]()  # by the hash of what was proposed
         self._params = list[tuple[int, Params]]()
         self._exact = dict[str, int]()
+        self._strategies = dict[int, dict[str, Any]]()
         for number, text in frame.groupby("number")["strategy"].first().items():
-            plain = json.loads(text)
+            plain = self._strategies[int(number)] = json.loads(text)
             self._exact[Strategy.model_validate(plain).digest()] = int(number)
             if (params := self._tree.params_of(plain)) is not None:
                 self._params.append((int(number), params))
@@ -262,6 +263,10 @@ class Table:
             if self._met[digest] < 0:
                 self._met[digest] = self._closest(plain)
         return self._met[digest]
+
+    def answer(self, plain: dict[str, Any]) -> Strategy:
+        """The strategy of the table that answers for this one."""
+        return Strategy.model_validate(self._strategies[self.number_of(plain)])
 
     def _closest(self, plain: dict[str, Any]) -> int:
         params, taken = self._tree.params_of(plain), set(self._met.values())

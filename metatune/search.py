@@ -48,6 +48,7 @@ class Search:
         # What the gradient takes is set aside.
         self._allowed = driver.plan.share(self._round) - driver.plan.for_gradient(self._round)
         self._running: set[str] = set()
+        self._last_rungs: dict[str, int] = {}  # of each trial asked for so far
         self._refuse_lost_default()
         # Trials that an earlier driver left behind go on first, in the order of their asking. The
         # record of a decision may have been lost with it: it is taken again.
@@ -190,7 +191,8 @@ class Search:
         plan, sign = self._driver.plan, self._driver.history.sign
         if trial.asked.name in plan.space.protected:
             return True
-        whole = [t.at(result.rung) for t in self._trials() if self._scored_whole(t, result.rung)]
+        peers = self._peers(trial, result.rung)
+        whole = [t.at(result.rung) for t in peers if self._scored_whole(t, result.rung)]
         no_dearer = [row for row in whole if self._is_no_dearer(row, result)]
         if not no_dearer:
             return True
@@ -208,6 +210,22 @@ class Search:
         self._end(trial, "stopped", reason)
         return False
 
+    def _peers(self, trial: Trial, rung: int) -> list[Trial]:
+        """The trials that were scored at a rung and that one can be compared with there.
+
+        Who is done at this rung, such as a baseline that needs no training, is no measure for a
+        trial that has only begun.
+        """
+        scored_there = [t for t in self._trials() if rung in t.rungs]
+        if self._is_last(trial, rung):
+            return scored_there
+        return [t for t in scored_there if not self._is_last(t, rung)]
+
+    def _is_last(self, trial: Trial, rung: int) -> bool:
+        if trial.id not in self._last_rungs:
+            self._last_rungs[trial.id] = self._driver.last_rung(trial)
+        return rung >= self._last_rungs[trial.id]
+
     def _is_no_dearer(self, row: Measured, other: Measured) -> bool:
         return all(cost(name, row) <= cost(name, other) for name in self._costs)
 
@@ -223,7 +241,7 @@ class Search:
         if not self._scored_whole(trial, trial.rungs[-1]):
             self._end(trial, "stopped", "behind the leader on its rung's first tasks")
             return False
-        if trial.rungs[-1] >= self._driver.last_rung(trial):
+        if self._is_last(trial, trial.rungs[-1]):
             self._end(trial, "completed", "")
             return False
         reason = self._why_stop(trial, trial.rungs[-1])
@@ -235,9 +253,7 @@ class Search:
     def _why_stop(self, trial: Trial, rung: int) -> str | None:
         sign = self._driver.history.sign
         standings = {}
-        for other in self._trials():
-            if rung not in other.rungs:
-                continue
+        for other in self._peers(trial, rung):
             whole = self._scored_whole(other, rung)
             standings[other.id] = Standing(
                 # Who lost the race before all tasks were scored is behind whoever did not.

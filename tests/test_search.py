@@ -297,7 +297,17 @@ def test_a_trial_that_falls_behind_is_stopped_and_told_against_how_many() -> Non
     end = story.rows[-1]
     assert isinstance(end, Ended)
     assert (end.state, end.seconds) == ("stopped", 2.25)
-    assert end.reason == "ranked 3 of 4 at its rung, 1 went on"
+    assert end.reason == "ranked 3 of 3 at its rung, 1 went on"
+
+
+def test_a_baseline_that_is_done_at_the_first_rung_is_no_measure_for_who_has_only_begun() -> None:
+    story = Story()
+    story.trial("protonet", 0.3, 0.6, 0.8)
+    story.trial("r2d2", 0.2, 0.6, 0.8)
+    story.trial("nearest_neighbour", 0.7)
+    search = Search(story.driver(), Method())
+    job = next_of(search)
+    assert search.on_result(job, result(job, 1, score=0.4)) is True
 
 
 def test_a_trial_that_leads_goes_on_to_its_last_rung_and_is_completed() -> None:
@@ -507,6 +517,19 @@ def test_with_costs_a_race_is_lost_to_a_leader_that_is_no_slower_only(
     assert [end.reason.partition(" by ")[0] for end in ends] == (
         [] if goes_on else ["behind the leader"]
     )
+
+
+def test_nobody_races_a_baseline_that_is_done_at_the_first_rung() -> None:
+    one_group = plan_of(BY_HAND, family(GROUPS[:1]))
+    goes_on = []
+    for baseline, presets in ((0.9, 0.2), (0.2, 0.9)):
+        story = Story(one_group, groups=GROUPS[:1])
+        story.trial("protonet", presets, 0.9, 0.9)
+        story.trial("r2d2", 0.2, 0.2, 0.2)
+        story.trial("nearest_neighbour", baseline)
+        job = next_of(search := Search(story.driver(), Method()))
+        goes_on.append(search.on_result(job, looked_at(job, 0.3, 0.5)))
+    assert goes_on == [True, False]
 
 
 # --- what comes back -----------------------------------------------------------------------------
