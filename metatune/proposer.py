@@ -11,9 +11,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
 from itertools import islice
-from math import inf, prod
+from math import prod
 from pathlib import Path
 from random import Random
 from types import MappingProxyType
@@ -32,7 +31,14 @@ from optuna.trial import FrozenTrial, TrialState
 
 from metatune.errors import RunError
 from metatune.history import History, Trial
-from metatune.objectives import dominators
+from metatune.observations import (
+    Observation,
+    best_first,
+    choose_observations,
+    costs_of,
+    knows,
+    shares_beaten,
+)
 from metatune.seeds import derive_seed
 from metatune.space.knobs import ChoiceKnob, FloatKnob, IntKnob, Knob, KnobTree, Params, Value
 from metatune.space.mutation import Weights, draw_choice, mutate
@@ -41,29 +47,10 @@ Direction = Literal["maximize", "minimize"]
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-MAX_OBSERVATIONS = 250  # a proposal from so many takes some 35 ms, however long the run
 STARTUP = 8  # proposals drawn at random before TPE has something to go by
 FLOOR_SHARE = 0.2  # of TPE's proposals with weights: their choices are drawn from the weights alone
 TRIES = 4  # asks looked at for one whose choices the weights accept
 MUTATIONS = 0.15  # of proposals with bases: neighbours of one of them
-
-
-@dataclass(frozen=True)
-class Observation:
-    """What is known of one trial, as far as a proposal is concerned.
-
-    Attributes:
-        params: its knobs' values.
-        state: ``lost`` for diverged and failed trials, which rank behind all others.
-        values: mean paired difference to the default at each rung; higher is better.
-        costs: of each cost among the objectives, its log ratio to the default's at each rung;
-            lower is better.
-    """
-
-    params: Params
-    state: Literal["running", "completed", "stopped", "lost"]
-    values: Mapping[int, float]
-    costs: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
 
 
 def propose(
@@ -164,12 +151,13 @@ def _asks(
             seed=seed % 2**32,
         )
     study = optuna.create_study(directions=_directions(costs), sampler=sampler)
-    inside = [o for o in observations if _within(o.params, regions) and _knows(o, costs)]
+    inside = [o for o in observations if _within(o.params, regions) and knows(o, costs)]
     heard = choose_observations(inside, costs=costs)
     if costs:
         told = _observed_in_all(heard, regions, fixed, costs)
     else:
-        told = [_observed(o, regions, fixed) for o in heard]
+        shares = shares_beaten(heard)
+        told = [_observed(*each, regions, fixed) for each in zip(heard, shares, strict=True)]
     study.add_trials(told)
     while True:
         trial = study.ask()
@@ -193,65 +181,6 @@ def _acceptance(tree: KnobTree, params: Params, weights: Weights) -> float:
         if isinstance(knob, ChoiceKnob) and knob.name in weights and knob.name in params
     ]
     return prod(shares)
-
-
-def choose_observations(
-    observations: Sequence[Observation],
-    limit: int = MAX_OBSERVATIONS,
-    costs: Sequence[str] = (),
-) -> list[Observation]:
-    """At most ``limit`` observations: all under way, the best, and the newest of the others."""
-    if len(observations) <= limit:
-        return list(observations)
-    running = {i for i, o in enumerate(observations) if o.state == "running"}
-    finished = [i for i in range(len(observations)) if i not in running]
-    room = max(0, limit - len(running))
-    ranked = _best_first([observations[i] for i in finished], costs)
-    best = {finished[place] for place in ranked[: room // 2]}
-    newest = [i for i in reversed(finished) if i not in best][: room - len(best)]
-    return [observations[i] for i in sorted(running | best | set(newest))]
-
-
-def _best_first(observations: Sequence[Observation], costs: Sequence[str]) -> list[int]:
-    """Positions: completed ones first, then by the highest rung reached, then by the value there.
-
-    With costs, who is dominated by fewer of those that came as far comes before the value.
-    """
-    ranks = [_rank(o) for o in observations]
-    beaten = [0] * len(ranks)
-    for level in {level for level, _ in ranks if level and costs}:
-        peers = [i for i, rank in enumerate(ranks) if rank[0] == level]
-        merits = [(ranks[i][1], *(-cost for cost in _costs(observations[i], costs))) for i in peers]
-        for i, by in zip(peers, dominators(merits), strict=True):
-            beaten[i] = by
-
-    def key(i: int) -> tuple[float, int, float]:
-        return (ranks[i][0], -beaten[i], ranks[i][1])
-
-    return sorted(range(len(ranks)), key=key, reverse=True)
-
-
-def _rank(observation: Observation) -> tuple[float, float]:
-    """How far it came (0: nowhere, or it is on its way), and the value there."""
-    if observation.state in ("running", "lost") or not observation.values:
-        return (0, 0.0)
-    rung = max(observation.values)
-    value = observation.values[rung]
-    return (inf if observation.state == "completed" else rung, value)
-
-
-def _costs(observation: Observation, names: Sequence[str]) -> list[float]:
-    """What it cost at the highest rung where its value is known."""
-    rung = max(observation.values)
-    return [observation.costs[name][rung] for name in names]
-
-
-def _knows(observation: Observation, names: Sequence[str]) -> bool:
-    """False where there is a value, but costs that belong to it are not known."""
-    if observation.state in ("running", "lost") or not observation.values:
-        return True
-    rung = max(observation.values)
-    return all(rung in observation.costs.get(name, {}) for name in names)
 
 
 def _directions(costs: Sequence[str]) -> list[Direction]:
@@ -306,21 +235,19 @@ def _within(params: Params, regions: Mapping[str, BaseDistribution]) -> bool:
 
 def _observed(
     observation: Observation,
+    share: float | None,
     regions: Mapping[str, BaseDistribution],
     fixed: Mapping[str, Value],
 ) -> FrozenTrial:
-    """The observation as a trial of a study of the gain alone."""
+    """The observation as a trial of a study of the gain alone, whose value is the share of the
+    others that it beats: TPE heeds nothing but the order."""
     common = _params(observation, regions, fixed)
-    values = dict(observation.values)
     if observation.state == "running":
         return optuna.trial.create_trial(state=TrialState.RUNNING, **common)
-    if observation.state == "lost" or not values:
+    if share is None:
         # TPE ranks a pruned trial without intermediate values behind every other.
         return optuna.trial.create_trial(state=TrialState.PRUNED, **common)
-    final = values[max(values)]
-    complete = observation.state == "completed"
-    state = TrialState.COMPLETE if complete else TrialState.PRUNED
-    return optuna.trial.create_trial(state=state, value=final, intermediate_values=values, **common)
+    return optuna.trial.create_trial(value=share, **common)
 
 
 def _observed_in_all(
@@ -336,13 +263,13 @@ def _observed_in_all(
     not complete has its place among all for a violation.
     """
     told: dict[int, FrozenTrial] = {}
-    for place, position in enumerate(_best_first(observations, costs), start=1):
+    for place, position in enumerate(best_first(observations, costs), start=1):
         observation = observations[position]
         common = _params(observation, regions, fixed)
         if observation.state == "running":
             trial = optuna.trial.create_trial(state=TrialState.RUNNING, **common)
         elif observation.state == "completed" and observation.values:
-            values = [observation.values[max(observation.values)], *_costs(observation, costs)]
+            values = [observation.values[max(observation.values)], *costs_of(observation, costs)]
             trial = optuna.trial.create_trial(values=values, **common)
         else:
             trial = optuna.trial.create_trial(

@@ -16,9 +16,10 @@ from metatune.errors import RunError
 from metatune.history import Trial, merits
 from metatune.jobs import RungResult, TrialJob
 from metatune.objectives import Measured, cost, spread_over_fronts
+from metatune.observations import Observation
 from metatune.plan import Plan
 from metatune.prior import discounted
-from metatune.proposer import Observation, propose
+from metatune.proposer import propose
 from metatune.records.rows import Asked, Ended, Origin, Scored, State
 from metatune.seeds import derive_seed
 from metatune.space import Method, Named, ResolvedSpace, Seen, within

@@ -31,7 +31,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("records",),
     ("history", "stopping", "prior"),
     ("plan",),
-    ("budget",),
+    ("budget", "observations"),
     ("proposer",),
     ("runner",),
     ("driver",),

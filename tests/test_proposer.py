@@ -14,8 +14,6 @@ from typing import Any
 
 import optuna
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from optuna.samplers._tpe.sampler import _split_trials
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -23,16 +21,14 @@ from optuna.trial import FrozenTrial, TrialState
 
 from metatune.errors import RunError
 from metatune.history import History
+from metatune.observations import Observation
 from metatune.proposer import (
     FLOOR_SHARE,
-    MAX_OBSERVATIONS,
     MUTATIONS,
     STARTUP,
     Ledger,
-    Observation,
     _observed_in_all,
     _region,
-    choose_observations,
     open_ledger,
     propose,
     repair_journal,
@@ -106,7 +102,8 @@ def test_proposing_changes_no_observation() -> None:
 
 OTHER_PROCESS = """
 import json, sys
-from metatune.proposer import Observation, propose
+from metatune.observations import Observation
+from metatune.proposer import propose
 from metatune.space import parse_tree
 tree, observations, seeds = json.load(sys.stdin)
 seen = [Observation(p, s, {int(r): v for r, v in values.items()}) for p, s, values in observations]
@@ -409,7 +406,8 @@ def test_an_optimum_beyond_the_first_range_is_reached_by_moving_it() -> None:
 
 FULL_PROCESS = """
 import json, sys
-from metatune.proposer import Observation, propose
+from metatune.observations import Observation
+from metatune.proposer import propose
 from metatune.space import parse_tree
 tree, observations, seeds, weights, bases = json.load(sys.stdin)
 tree = parse_tree(tree)
@@ -545,67 +543,6 @@ def test_stopped_trials_are_told_in_order_behind_the_completed_ones() -> None:
         below, _ = _split_trials(study, trials, count)
         order += [t.number for t in below if t.number not in order]
     assert order == [5, 2, 3, 1, 0, 4]
-
-
-def test_with_costs_the_best_that_are_kept_are_those_that_few_dominate() -> None:
-    front = [seen("completed", 3, float(i), float(i)) for i in range(10)]
-    behind = [seen("completed", 3, i - 0.5, float(i)) for i in range(1, 10)] * 3
-    kept = choose_observations([*front, *behind], 20, COSTS)
-    assert all(o in kept for o in front)
-    plain = choose_observations([*front, *behind], 20)
-    assert front[0] not in plain
-
-
-# --- choosing observations ------------------------------------------------------------------------
-
-
-OBSERVATIONS = st.lists(
-    st.builds(
-        Observation,
-        params=st.just({}),
-        state=st.sampled_from(["running", "completed", "stopped", "lost"]),
-        values=st.dictionaries(st.integers(1, 3), st.integers(-5, 5).map(float), max_size=3),
-    ),
-    max_size=30,
-).map(lambda some: [Observation({"id": i}, o.state, o.values) for i, o in enumerate(some)])
-
-
-def identities(observations: list[Observation]) -> list[Any]:
-    return [o.params["id"] for o in observations]
-
-
-@given(some=OBSERVATIONS, limit=st.integers(4, 30))
-def test_those_under_way_the_best_and_the_newest_are_kept(
-    some: list[Observation], limit: int
-) -> None:
-    kept = identities(choose_observations(some, limit))
-    running = [i for i, o in enumerate(some) if o.state == "running"]
-    assert kept == sorted(set(kept))  # in the order of their asking
-    assert set(running) <= set(kept)
-    assert len(kept) == min(len(some), max(limit, len(running)))
-    finished = [i for i in range(len(some)) if i not in running]
-    room = limit - len(running)
-    if finished and room >= 2:
-
-        def rank(i: int) -> tuple[float, float]:
-            o = some[i]
-            if o.state == "lost" or not o.values:
-                return (0, 0.0)
-            highest = max(o.values)
-            return (math.inf if o.state == "completed" else highest, o.values[highest])
-
-        assert max(rank(i) for i in kept if i in finished) == max(rank(i) for i in finished)
-        assert finished[-1] in kept
-    if len(some) <= limit:
-        assert kept == list(range(len(some)))
-
-
-def test_a_long_run_keeps_as_many_observations_as_the_limit() -> None:
-    many = [Observation({"id": i}, "completed", {1: float(i % 97)}) for i in range(1000)]
-    kept = identities(choose_observations(many))
-    assert len(kept) == MAX_OBSERVATIONS
-    assert set(range(1000 - 100, 1000)) <= set(kept)
-    assert {i for i in range(1000) if i % 97 == 96} <= set(kept)
 
 
 # --- the ledger -----------------------------------------------------------------------------------

@@ -24,7 +24,8 @@ from inline_runner import (
 import metatune
 from metatune.errors import RunError
 from metatune.jobs import RungResult, TrialJob
-from metatune.proposer import Observation, propose
+from metatune.observations import Observation
+from metatune.proposer import propose
 from metatune.records.rows import Asked, Ended, Scored
 from metatune.search import Search, spent
 from metatune.space import KnobTree, Method, Seen

@@ -23,6 +23,7 @@ from inline_runner import SPACE
 from priors import prior, table_of
 
 from metatune.errors import RunError, SpaceError
+from metatune.observations import Observation
 from metatune.prior import (
     SCHEMA,
     agreement,
@@ -39,7 +40,7 @@ from metatune.prior import (
 from metatune.prior.fitting import _code
 from metatune.prior.lessons import DISCOUNT, OBSERVATIONS, Lesson, lessons, spread
 from metatune.prior.portfolio import group_weights, matrix
-from metatune.proposer import Observation, propose
+from metatune.proposer import propose
 from metatune.records.parquet import tables
 from metatune.records.reading import Run
 from metatune.records.rows import Asked, Ended, Row, Scored
