@@ -165,7 +165,24 @@ class Table(Family):
         return plain | {"data": [str(folder / Path(path).expanduser()) for path in self.data]}
 
 
-OWN: dict[str, type[Family]] = {"table": Table}
+class Omniglot(Family):
+    """Handwritten characters, with the full background or one of the official small ones."""
+
+    tag: ClassVar[str] = "omniglot"
+
+    name: Literal["omniglot"] = Field("omniglot", description="omniglot")
+    background: Literal["full", "small1", "small2"] = Field(
+        "full",
+        description="what learners learn from: the background alphabets that are not held out, or "
+        "the five of an official small set",
+    )
+
+    def options(self, base: Path | None) -> dict[str, Any]:
+        """The background."""
+        return {"background": self.background}
+
+
+OWN: dict[str, type[Family]] = {"table": Table, "omniglot": Omniglot}
 """Families that have options of their own."""
 
 
@@ -175,5 +192,8 @@ def _tag(value: Any) -> str:
 
 
 AnyFamily = Annotated[
-    Annotated[Table, Tag(Table.tag)] | Annotated[Family, Tag(Family.tag)], Discriminator(_tag)
+    Annotated[Table, Tag(Table.tag)]
+    | Annotated[Omniglot, Tag(Omniglot.tag)]
+    | Annotated[Family, Tag(Family.tag)],
+    Discriminator(_tag),
 ]

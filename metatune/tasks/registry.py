@@ -59,10 +59,10 @@ def _glyphs(data_dir: str | None) -> TaskFamily:
     return open_glyphs()
 
 
-def _omniglot(data_dir: str | None) -> TaskFamily:
+def _omniglot(data_dir: str | None, **options: Any) -> TaskFamily:
     from metatune.tasks.omniglot import open_omniglot
 
-    return open_omniglot(data_dir)
+    return open_omniglot(data_dir, **options)
 
 
 FAMILIES: dict[str, Opener] = {

@@ -9,7 +9,7 @@ import pytest
 
 from metatune.errors import SpaceError
 from metatune.space import Space, load_yaml, parse_space
-from metatune.space.families import OWN, Family, Table
+from metatune.space.families import OWN, Family, Omniglot, Table
 from metatune.space.source import Source
 from metatune.tasks.base import Episode
 from metatune.tasks.table import SHARES, TableOptions
@@ -30,7 +30,7 @@ family:
 
 def read(text: str) -> Space:
     data, lines = load_yaml(text + REST, "s.yaml")
-    return parse_space(data, Source("s.yaml", lines), ("sinusoid", "table"))
+    return parse_space(data, Source("s.yaml", lines), ("sinusoid", *OWN))
 
 
 def test_a_family_without_options_has_none() -> None:
@@ -68,7 +68,16 @@ def test_a_table_has_its_defaults_and_paths_as_seen_from_the_file() -> None:
 def test_what_a_table_says_is_what_its_reader_takes() -> None:
     options = read(TABLE).family.options(Path("/base"))
     assert TableOptions.of(options) == TableOptions(("/base/data/*.csv",), "customer", "y")
-    assert {"table": Table} == OWN
+    assert {"table": Table, "omniglot": Omniglot} == OWN
+
+
+def test_omniglot_says_its_background() -> None:
+    family = read("family: {name: omniglot, way: 5}").family
+    assert family.options(None) == {"background": "full"}
+    small = read("family: {name: omniglot, way: 5, background: small2}").family
+    assert small.options(None) == {"background": "small2"}
+    with pytest.raises(SpaceError, match=r"s.yaml:1: family.background: found \"small3\"; allowed"):
+        read("family: {name: omniglot, way: 5, background: small3}")
 
 
 @pytest.mark.parametrize(("old", "new", "told"), [
