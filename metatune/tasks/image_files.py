@@ -79,13 +79,14 @@ def read_images(folder: Path, levels: Levels, size: int, colour: Colour) -> Imag
     key = hashlib.sha256(repr((_VERSION, _pillow(), size, colour, found.stamp)).encode())
     make = partial(_write, found, size, colour)
     arrays: Mapping[str, Any] = mapped_arrays("image_folder", key.hexdigest(), make)
+    of_images = arrays["notes"].tolist()
     return ImageData(
         images=arrays["images"],
         rows=np.array(arrays["rows"]),
         start=np.array(arrays["start"]),
         classes=tuple(arrays["classes"].tolist()),
         content=str(arrays["content"][0]),
-        notes=tuple(arrays["notes"].tolist()),
+        notes=(of_images[0], *found.notes, *of_images[1:]),
     )
 
 
@@ -310,7 +311,6 @@ def _write(found: Found, size: int, colour: Colour, folder: Path) -> None:
     copies = sum(len(rows) for rows in torn)
     notes = [
         f"{len(kept)} images of {len(found.classes)} classes, {colour}, {size}x{size} pixels.",
-        *found.notes,
         _note(len(broken), f"{of} cannot be read and are left out", broken),
         _note(len(again), f"{of} repeat another of their class and are left out", twice),
         _note(copies, f"{of} stand in two classes or more and are left out of all", same),

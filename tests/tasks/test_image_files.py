@@ -259,6 +259,8 @@ def test_a_changed_file_is_seen_and_a_copy_elsewhere_has_the_same_content(tmp_pa
     assert one.content == two.content
     save_image(tmp_path / "a" / "c00" / "0.png", 99, side=9)
     assert read(tmp_path / "a").content != one.content
+    (tmp_path / "b" / "read me.txt").write_text("")
+    assert read(tmp_path / "b").notes[1].startswith("1 files are no images")
     other = read(tmp_path / "b", size=4)
     assert other.images.shape[2:] == (4, 4)
 
