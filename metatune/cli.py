@@ -17,7 +17,7 @@ from metatune.errors import MetatuneError
 if TYPE_CHECKING:
     from metatune.baselines import Measured
     from metatune.plan import Plan
-    from metatune.tasks.base import FamilyInfo
+    from metatune.tasks.base import Episode, FamilyInfo, TaskFamily
 
 # Heavy modules are imported inside the commands, so that --help answers at once.
 
@@ -242,9 +242,43 @@ def prior(
 
 
 @app.command()
-def families() -> None:
-    """List the task families."""
+def families(
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME | SPACE.yaml]",
+            help="The family whose tasks are shown; a space file for one that has to be told more.",
+        ),
+    ] = None,
+    png: Annotated[
+        Path | None, typer.Option(help="Draw some tasks of `train` to this PNG file.")
+    ] = None,
+) -> None:
+    """List the task families, or show the tasks of one."""
+    if what is None and png is not None:
+        raise typer.BadParameter("name the family to draw from", param_hint="--png")
+    _show_tasks(what, png) if what is not None else _list_families()
+
+
+def _show_tasks(what: str, png: Path | None) -> None:
+    from metatune.samples import draw_samples
+    from metatune.session import tasks_of
+    from metatune.tasks.base import notes_of
+
+    family, episode = tasks_of(what)
+    console.print(family.info.about, soft_wrap=True, highlight=False)
+    console.print(_tasks_table(family, episode))
+    console.print(_groups_table(family.info))
+    for sentence in notes_of(family, episode):
+        console.print(f"Note: {sentence}", soft_wrap=True, highlight=False)
+    if png is not None:
+        shown = draw_samples(family, episode, png)
+        console.print(f"Written: {png} ({shown})", soft_wrap=True, highlight=False)
+
+
+def _list_families() -> None:
     from metatune.errors import DataError, OptionError
+    from metatune.space.families import OWN
     from metatune.tasks.registry import family_names, open_family
 
     table = Table("family", "predicts", "judged by", "tasks")
@@ -252,8 +286,7 @@ def families() -> None:
         try:
             info = open_family(name).info
         except OptionError:
-            about = "Your own CSV or Parquet files: `metatune init DATA...` writes a space file."
-            table.add_row(name, "either", "r2, mse, accuracy", about)
+            table.add_row(name, *OWN[name].unopened)
             continue
         except DataError as error:
             table.add_row(name, "", "", f"data not found: {error}")
@@ -367,6 +400,37 @@ def _groups_table(info: FamilyInfo) -> Table:
     return table
 
 
+def _tasks_table(family: TaskFamily, episode: Episode) -> Table:
+    from metatune.tasks.base import SPLITS
+
+    info = family.info
+    table = Table("what", "value", title="Tasks")
+    better = "higher" if info.metric.sign > 0 else "lower"
+    table.add_row("predicts", info.kind)
+    table.add_row("inputs", "x".join(str(size) for size in info.input_shape))
+    table.add_row("judged by", f"{info.metric.name}, {better} is better")
+    table.add_row("baselines", ", ".join(info.baselines) or "none")
+    table.add_row("tasks", _shape(episode))
+    if not info.grouped:
+        table.add_row("groups", "none of their own")
+    counted = "tasks" if info.kind == "regression" or info.shared_classes else "classes"
+    for split in SPLITS:
+        sizes = sorted(info.groups[split].values())
+        usable = len(family.usable_groups(split, episode))
+        table.add_row(
+            f"{counted} of {split}",
+            f"{sum(sizes)}, {sizes[0]} to {sizes[-1]} a group; {usable} of {len(sizes)} groups "
+            "have such tasks",
+        )
+    return table
+
+
+def _shape(episode: Episode) -> str:
+    if not episode.per_class:
+        return f"{episode.shot} support and {episode.query} query rows"
+    return f"{episode.way}-way {episode.shot}-shot, {episode.query} query"
+
+
 def _plan_table(plan: Plan) -> Table:
     table = Table("what", "value", title="Run")
     core = plan.space.space.budget.core_seconds
@@ -382,11 +446,7 @@ def _plan_table(plan: Plan) -> Table:
         resources = ", ".join(f"{rung:,}" for rung in plan.rungs(round_))
         table.add_row(f"rungs of round {round_}", f"{resources} forward-equivalents")
     table.add_row("objectives", ", ".join(plan.space.space.objectives))
-    episode = plan.space.space.episode
-    shape = f"{episode.way}-way {episode.shot}-shot, {episode.query} query"
-    if not episode.per_class:
-        shape = f"{episode.shot} support and {episode.query} query rows"
-    table.add_row("tasks", shape)
+    table.add_row("tasks", _shape(plan.space.space.episode))
     table.add_row("knobs", ", ".join(knob.name for knob in plan.space.tree.knobs()))
     table.add_row("tried first", ", ".join(entry.name for entry in plan.space.initial))
     if plan.space.space.prior is not None:

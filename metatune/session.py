@@ -11,7 +11,7 @@ import platform
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import version
@@ -22,7 +22,7 @@ from rich.console import Console
 
 import metatune
 from metatune.driver import Driver
-from metatune.errors import OptionError, RunError
+from metatune.errors import DataError, OptionError, RunError
 from metatune.history import History
 from metatune.jobs import Runner
 from metatune.meta_loop import Loop, meta_loop
@@ -37,10 +37,11 @@ from metatune.records.parquet import Compactor
 from metatune.records.reading import read_info, read_rows
 from metatune.runner import check_address, prepare_ray
 from metatune.space import Space, load_space, resolve
+from metatune.space.families import Family
 from metatune.space.source import Problem, refuse
 from metatune.strategy import own
-from metatune.tasks.base import SPLITS, FamilyInfo, TaskFamily, notes_of
-from metatune.tasks.registry import open_family
+from metatune.tasks.base import SPLITS, Episode, FamilyInfo, TaskFamily, notes_of
+from metatune.tasks.registry import family_names, open_family
 
 
 def plan_of(
@@ -66,12 +67,7 @@ def plan_of(
     code = code or folder_of(space)
     if code is not None:
         own.look_in(code)
-    options = space.family.options(None if code is None else Path(code))
-    try:
-        family = open_family(space.family.name, space.family.data_dir, options)
-    except OptionError as error:
-        problem = Problem(("family", error.key), error.found, error.allowed)
-        refuse([problem], space.source)
+    family, options = family_of(space, code)
     family.check(space.episode)
     resolved, fitted = resolve(space, family.info), Fitted()
     prior = prior or open_prior(space)
@@ -89,6 +85,44 @@ def plan_of(
         options=options,
     )
     return plan, family
+
+
+def family_of(space: Space, code: str | None) -> tuple[TaskFamily, dict[str, Any]]:
+    """The family of a space, and what it was told, as plain data.
+
+    Args:
+        space: as loaded.
+        code: the folder that paths are seen from; None: the current one.
+
+    Raises:
+        SpaceError, DataError: it cannot be opened, in a sentence each.
+    """
+    options = space.family.options(None if code is None else Path(code))
+    try:
+        return open_family(space.family.name, space.family.data_dir, options), options
+    except OptionError as error:
+        problem = Problem(("family", error.key), error.found, error.allowed)
+        refuse([problem], space.source)
+        raise
+
+
+def tasks_of(what: str) -> tuple[TaskFamily, Episode]:
+    """A family, by its name or by a space file, and the shape of its tasks.
+
+    By name, tasks have the shape that a space file gives where it says nothing, of 5 classes.
+
+    Raises:
+        SpaceError, DataError: there is no such family or file, or it cannot be opened.
+    """
+    if what in family_names():
+        family = open_family(what)
+        way = 5 if family.info.kind == "classification" else 1
+        return family, replace(Family(name=what).episode, way=way)
+    if not Path(what).is_file():
+        allowed = f"{', '.join(family_names())}, or a space file"
+        raise DataError(f"families: found {what!r}; allowed: {allowed}")
+    space = load_space(what)
+    return family_of(space, folder_of(space))[0], space.episode
 
 
 def open_prior(space: Space) -> Prior | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from inline_runner import SPACE, TRADE_OFF, InlineRunner, by_steps, inline_run
+from user_images import class_folders
 from user_tables import plain_rows
 
 import metatune
@@ -68,6 +69,15 @@ def command(
 
     yield run
     signal.signal(signal.SIGTERM, on_term)
+
+
+@pytest.fixture
+def image_space(tmp_path: Path) -> Path:
+    """The shipped example for one's own images, beside a folder of such."""
+    class_folders(tmp_path / "images", groups=10, classes=6, images=7)
+    path = tmp_path / "image_folder.yaml"
+    path.write_text((ROOT / "search_spaces" / "image_folder.yaml").read_text())
+    return path
 
 
 @pytest.fixture
@@ -396,6 +406,46 @@ def test_the_families_and_their_data_are_listed(
         assert word in done.out
     assert re.search(r"omniglot .* data not found: ", done.out)
     assert re.search(r"table .* Your own CSV or Parquet files: `metatune init", done.out)
+    assert re.search(r"image_folder .* accuracy .* Your own images in class folders: see", done.out)
+
+
+def test_the_tasks_of_a_family_are_shown_and_drawn(command: Command, tmp_path: Path) -> None:
+    done = command("families", "sinusoid", "--png", tmp_path / "s.png")
+    assert (done.code, done.err) == (0, "")
+    for text in (
+        "regression",
+        "mse, lower is better",
+        "1-way 5-shot, 5 query",
+        "none of their own",
+    ):
+        assert text in done.out
+    assert f"Written: {tmp_path / 's.png'} (support and query points)" in done.out
+    assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_family_that_has_to_be_told_more_is_shown_by_a_space_file(
+    command: Command, image_space: Path, tmp_path: Path
+) -> None:
+    done = command("families", image_space, "--png", tmp_path / "i.png")
+    assert (done.code, done.err) == (0, "")
+    for text in (
+        "accuracy, higher is better",
+        "nearest_neighbour, frozen_features",
+        "5-way 1-shot, 5 query",
+        " 24, 6 to 6 a group; 4 of 4 groups have such tasks",
+        " 12, 6 to 6 a group; 2 of 2 groups have such tasks",
+        "Note: 420 images of 60 classes, grey, 28x28 pixels.",
+        f"Written: {tmp_path / 'i.png'} (a row a class, ",
+    ):
+        assert text in done.out
+    refused(command("families", "image_folder"), "data: found nothing", "named in a space file")
+    refused(command("families", "imagnet"), "found 'imagnet'; allowed: sinusoid", "a space file")
+
+
+def test_a_picture_needs_a_family(command: Command) -> None:
+    done = command("families", "--png", "x.png")
+    assert done.code == 2
+    assert "name the family to draw from" in done.err
 
 
 def test_every_preset_is_listed_with_what_it_is(command: Command) -> None:
@@ -424,9 +474,11 @@ def test_validate_shows_what_would_be_run_and_what_lies_outside(
 
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
 def test_every_shipped_space_is_valid(
-    path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+    path: Path, command: Command, monkeypatch: pytest.MonkeyPatch, image_space: Path
 ) -> None:
-    if path.stem == "omniglot":
+    if path.name == image_space.name:
+        path = image_space
+    if path.stem.startswith("omniglot"):
         folder = Path(os.environ.get("METATUNE_DATA") or ROOT.parent / "shared" / "data")
         if not folder.is_dir():
             pytest.skip(f"no Omniglot: {folder} (METATUNE_DATA, else shared/data) is no folder")
@@ -437,7 +489,7 @@ def test_every_shipped_space_is_valid(
 
 
 def test_there_are_shipped_spaces_to_check() -> None:
-    assert {"omniglot", "quickstart", "sinusoid"} <= {path.stem for path in SPACES}
+    assert {"image_folder", "omniglot", "quickstart", "sinusoid"} <= {path.stem for path in SPACES}
 
 
 # --- priors --------------------------------------------------------------------------------------

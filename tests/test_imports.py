@@ -40,7 +40,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("adjust",),
     ("verdict",),
     ("meta_loop",),
-    ("progress", "analysis", "tables"),
+    ("progress", "analysis", "tables", "samples"),
     ("session", "init", "baselines"),
     ("cli",),
     ("__main__",),

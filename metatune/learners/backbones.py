@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metatune import strategy as parts
 from metatune.learners.interface import Backbone, Params
-from metatune.strategy.own import load_own
+from metatune.learners.own_network import own_backbone
 
 
 def build_backbone(part: parts.Backbone, input_shape: tuple[int, ...], grouped: bool) -> Backbone:
@@ -28,8 +28,7 @@ def build_backbone(part: parts.Backbone, input_shape: tuple[int, ...], grouped: 
         case parts.Conv4():
             return ConvNet(part, input_shape, grouped)
         case parts.OwnBackbone():
-            own: Backbone = load_own(part, "backbones")(input_shape=input_shape, **part.options)
-            return own
+            return own_backbone(part, input_shape)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -89,7 +89,10 @@ def _tensor(array: NDArray[np.int64] | None) -> Tensor | None:
 
 
 class Backbone(Protocol):
-    """Inputs to features. Built as ``Class(input_shape=..., **options)``."""
+    """Inputs to features. Built as ``Class(input_shape=..., **options)``.
+
+    A ``torch.nn.Module`` is none, but may be named in the place of one: see ``own_network.py``.
+    """
 
     @property
     def features(self) -> int:

@@ -60,6 +60,22 @@ def ridge(info: FamilyInfo) -> Strategy:
 
 
 @register
+def frozen_features(info: FamilyInfo) -> Strategy:
+    """Ridge regression on the features of a network that nothing changes, for each task by itself.
+
+    What one tries first with a pretrained network: name yours in ``common.backbone`` of the space
+    file (docs/own_images.md). Without one, the network is random, and its features are what a
+    pretrained one has to beat (random features: Rahimi & Recht 2007). As ``ridge``, with lambda 1
+    as in ``r2d2``; nothing is learned elsewhere.
+    """
+    return Strategy(
+        backbone=backbone(info).model_copy(update={"frozen": True}),
+        head=Ridge(penalty=1.0, intercept="free", learn=False),
+        meta=Meta(rule="none"),
+    )
+
+
+@register
 def deep_kernel(info: FamilyInfo) -> Strategy:
     """Deep kernel transfer (Patacchiola et al. 2020, arXiv 1910.05199).
 

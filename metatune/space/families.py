@@ -24,6 +24,8 @@ class Family(Section):
     """The task family, and the shape of the tasks that strategies are judged on."""
 
     tag: ClassVar[str] = "plain"
+    unopened: ClassVar[tuple[str, str, str]] = ("", "", "")
+    """What it predicts, by what that is judged, and what its tasks are, before it is told more."""
 
     name: str = Field(description="name of the task family, see `metatune families`")
     way: int | None = Field(
@@ -73,6 +75,11 @@ class Table(Family):
     """Tasks that are the rows of a table: the user's own data. See docs/own_data.md."""
 
     tag: ClassVar[str] = "table"
+    unopened: ClassVar[tuple[str, str, str]] = (
+        "either",
+        "r2, mse, accuracy",
+        "Your own CSV or Parquet files: `metatune init DATA...` writes a space file.",
+    )
 
     name: Literal["table"] = Field("table", description="table")
     way: int | None = Field(
@@ -165,7 +172,71 @@ class Table(Family):
         return plain | {"data": [str(folder / Path(path).expanduser()) for path in self.data]}
 
 
-OWN: dict[str, type[Family]] = {"table": Table}
+class Omniglot(Family):
+    """Handwritten characters, with the full background or one of the official small ones."""
+
+    tag: ClassVar[str] = "omniglot"
+
+    name: Literal["omniglot"] = Field("omniglot", description="omniglot")
+    background: Literal["full", "small1", "small2"] = Field(
+        "full",
+        description="what learners learn from: the background alphabets that are not held out, or "
+        "the five of an official small set",
+    )
+
+    def options(self, base: Path | None) -> dict[str, Any]:
+        """The background."""
+        return {"background": self.background}
+
+
+class ImageFolder(Family):
+    """Class folders of image files: the user's own images. See docs/own_images.md."""
+
+    tag: ClassVar[str] = "image_folder"
+    unopened: ClassVar[tuple[str, str, str]] = (
+        "classification",
+        "accuracy",
+        "Your own images in class folders: see docs/own_images.md.",
+    )
+
+    name: Literal["image_folder"] = Field("image_folder", description="image_folder")
+    data: str = Field(
+        min_length=1,
+        description="the folder that holds the class folders, as seen from this file's folder",
+    )
+    levels: Literal["class", "group/class"] = Field(
+        "class",
+        description="group/class where class folders lie in group folders; splits are then made "
+        "by whole groups, else by classes",
+    )
+    size: int = Field(28, ge=8, le=256, description="height and width of images in pixels")
+    colour: Literal["grey", "rgb"] = Field("grey", description="one channel or three")
+    splits: Shares = Field(
+        Shares(train=0.4, select=0.2, confirm=0.2, test=0.2),
+        description="shares of the groups (or classes) in each split",
+    )
+
+    @field_validator("data")
+    @classmethod
+    def _path(cls, value: str) -> str:
+        if not value.strip() or "\0" in value:
+            raise ValueError("found an empty path; allowed: a folder")
+        return value
+
+    @model_validator(mode="after")
+    def _one_place(self) -> ImageFolder:
+        if self.data_dir is not None:
+            raise ValueError("found data_dir; allowed: the folder in data")
+        return self
+
+    def options(self, base: Path | None) -> dict[str, Any]:
+        """As plain data, with an absolute path."""
+        plain = self.model_dump(mode="json", exclude=set(Family.model_fields))
+        folder = Path.cwd() if base is None else base.absolute()
+        return plain | {"data": str(folder / Path(self.data).expanduser())}
+
+
+OWN: dict[str, type[Family]] = {"table": Table, "omniglot": Omniglot, "image_folder": ImageFolder}
 """Families that have options of their own."""
 
 
@@ -175,5 +246,9 @@ def _tag(value: Any) -> str:
 
 
 AnyFamily = Annotated[
-    Annotated[Table, Tag(Table.tag)] | Annotated[Family, Tag(Family.tag)], Discriminator(_tag)
+    Annotated[Table, Tag(Table.tag)]
+    | Annotated[Omniglot, Tag(Omniglot.tag)]
+    | Annotated[ImageFolder, Tag(ImageFolder.tag)]
+    | Annotated[Family, Tag(Family.tag)],
+    Discriminator(_tag),
 ]

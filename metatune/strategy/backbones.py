@@ -70,7 +70,11 @@ class SetEncoder(Part):
 
 
 class OwnBackbone(OwnPart):
-    """The user's own network, pretrained or not: a ``metatune.learners.interface.Backbone``."""
+    """The user's own network, pretrained or not.
+
+    ``use`` makes a ``torch.nn.Module`` from inputs ``(N, *input_shape)`` to features, which starts
+    with the weights that it has, or a ``metatune.learners.interface.Backbone``.
+    """
 
     kind: Literal["own"] = "own"
     frozen: bool = False

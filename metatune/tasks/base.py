@@ -99,7 +99,8 @@ class FamilyInfo:
         train_classes: classes in ``train``; 0 for regression.
         groups: groups of each split with the number of classes (or tasks) in each. A family
             whose tasks share nothing (drawn afresh each time) has one group a split.
-        grouped: False where groups mean nothing, as for tasks drawn from a formula.
+        grouped: False where groups mean nothing, as for tasks drawn from a formula, or for classes
+            that no group holds.
         baselines: presets that stand in every leaderboard of this family.
         about: one sentence for ``metatune families``.
         views: named ranges ``[from, to)`` of a table's columns, which kernels can look at alone.
@@ -179,3 +180,13 @@ class Tells(Protocol):
 def notes_of(family: TaskFamily, episode: Episode) -> tuple[str, ...]:
     """What a family has to say of its data; nothing where it has not."""
     return family.notes(episode) if isinstance(family, Tells) else ()
+
+
+@runtime_checkable
+class NamesInputs(Protocol):
+    """A family whose inputs have names, such as those of a table's columns."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """One name an input, in their order."""
+        ...

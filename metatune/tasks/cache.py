@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
@@ -46,6 +47,60 @@ def cached_arrays(name: str, key: str, make: Callable[[], Arrays]) -> Arrays:
         arrays = make()
         _write(path, arrays)
     return arrays
+
+
+def mapped_arrays(name: str, key: str, make: Callable[[Path], None]) -> Arrays:
+    """Arrays too large for each process to hold: mapped into memory from a folder of the cache.
+
+    All processes of a machine share one copy, of which only what is used is ever read.
+
+    Args:
+        name: what the arrays are; begins the folder's name.
+        key: hash, in hex digits, of all that the arrays depend on.
+        make: writes each array as ``<its name>.npy`` into the folder that it is given.
+    """
+    folder = cache_dir() / f"{name}-{key[:20]}"
+    if folder.is_dir():
+        if found := _mapped(folder):
+            return found
+        shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        _log.warning("%s cannot be written (%s): made anew each time", folder, error)
+        beside = Path(tempfile.mkdtemp(prefix="metatune-"))
+    try:
+        make(beside)
+        made = _mapped(beside)  # stays readable wherever the files go
+        if made is None:
+            raise OSError(f"{beside} has no arrays, or cannot be read back")
+        if beside.parent == folder.parent:
+            _move(beside, folder)
+        return made
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _mapped(folder: Path) -> Arrays | None:
+    """The arrays of a folder, mapped; None where there are none or one is damaged."""
+    try:
+        return {path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")} or None
+    except (OSError, ValueError, EOFError) as error:
+        _log.warning("%s cannot be read (%s) and is made again", folder, error)
+        return None
+
+
+def _move(beside: Path, folder: Path) -> None:
+    """Rename, once all is on the disk; another process may have been first with the same."""
+    for path in beside.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    try:
+        beside.rename(folder)
+    except OSError as error:
+        if not folder.is_dir():
+            _log.warning("%s cannot be written (%s): made anew each time", folder, error)
 
 
 def _read(path: Path) -> Arrays | None:

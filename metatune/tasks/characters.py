@@ -75,6 +75,36 @@ class CharacterData:
         table[self.image_class, self.image_hand] = np.arange(len(self.images))
         return table
 
+    def only(self, groups: Sequence[str]) -> CharacterData:
+        """The images, classes and groups of some groups, in the order that they have here."""
+        group = np.isin(self.group_names, groups)
+        of_class = group[self.class_group]
+        image = of_class[self.image_class]
+        return CharacterData(
+            images=self.images[image],
+            image_class=(of_class.cumsum() - 1)[self.image_class[image]],
+            image_hand=self.image_hand[image],
+            class_names=self.class_names[of_class],
+            class_group=(group.cumsum() - 1)[self.class_group[of_class]],
+            group_names=self.group_names[group],
+        )
+
+
+def joined(first: CharacterData, second: CharacterData) -> CharacterData:
+    """The images of both, which share no group."""
+    return CharacterData(
+        images=np.concatenate([first.images, second.images]),
+        image_class=np.concatenate(
+            [first.image_class, second.image_class + len(first.class_names)]
+        ),
+        image_hand=np.concatenate([first.image_hand, second.image_hand]),
+        class_names=np.concatenate([first.class_names, second.class_names]),
+        class_group=np.concatenate(
+            [first.class_group, second.class_group + len(first.group_names)]
+        ),
+        group_names=np.concatenate([first.group_names, second.group_names]),
+    )
+
 
 @dataclass(frozen=True)
 class HandSet:
@@ -187,6 +217,7 @@ class CharacterFamily:
         about: one sentence for lists of families.
         group_word: what a group is called in messages, such as "script".
         hand_word: what hands are called in messages, such as "typefaces".
+        said: sentences on the data for people.
 
     Raises:
         DataError: where a group is unknown or in two splits.
@@ -200,8 +231,9 @@ class CharacterFamily:
         about: str,
         group_word: str,
         hand_word: str,
+        said: tuple[str, ...] = (),
     ) -> None:
-        self._data = data
+        self._data, self._said = data, said
         self._splits = {split: tuple(splits[split]) for split in SPLITS}
         self._check_splits(name)
         self._index = data.index()
@@ -236,6 +268,10 @@ class CharacterFamily:
             digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
+
+    def notes(self, episode: Episode) -> tuple[str, ...]:
+        """What was said of the data."""
+        return self._said
 
     def class_names(self, split: Split) -> tuple[str, ...]:
         """The name of each class of a split, by its number among the classes of the split."""

@@ -53,16 +53,22 @@ def _table(data_dir: str | None, **options: Any) -> TaskFamily:
     return open_table(TableOptions.of(options))
 
 
+def _image_folder(data_dir: str | None, **options: Any) -> TaskFamily:
+    from metatune.tasks.image_folder import ImageFolderOptions, open_image_folder
+
+    return open_image_folder(ImageFolderOptions.of(options))
+
+
 def _glyphs(data_dir: str | None) -> TaskFamily:
     from metatune.tasks.glyphs import open_glyphs
 
     return open_glyphs()
 
 
-def _omniglot(data_dir: str | None) -> TaskFamily:
+def _omniglot(data_dir: str | None, **options: Any) -> TaskFamily:
     from metatune.tasks.omniglot import open_omniglot
 
-    return open_omniglot(data_dir)
+    return open_omniglot(data_dir, **options)
 
 
 FAMILIES: dict[str, Opener] = {
@@ -74,6 +80,7 @@ FAMILIES: dict[str, Opener] = {
     "omniglot": _omniglot,
     "chembl": _chembl,
     "table": _table,
+    "image_folder": _image_folder,
 }
 
 

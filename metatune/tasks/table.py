@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -31,12 +30,11 @@ from metatune.tasks.base import (
 from metatune.tasks.columns import as_numbers, as_text, encode, guess_kind, guess_target
 from metatune.tasks.draws import below, without_replacement
 from metatune.tasks.frames import Frame, listed, read_frame, task_names
+from metatune.tasks.splits import FEW_GROUPS, group_splits
 
 FILE = "file"
 """As task: each file is a task, unless a column has this name."""
 NO_GROUP = "(no group)"
-FEW_GROUPS = 12  # fewer make each split hang on one or two of them
-LARGEST = 8  # one group in so many, the largest, belongs into train
 MOST_CLASSES = 1024
 SHARES = {"train": 0.5, "select": 0.2, "confirm": 0.1, "test": 0.2}
 REGRESSION = ("ridge", "support_mean", "pooled_linear", "boosted_trees", "pooled_ridge")
@@ -313,46 +311,8 @@ def _sizes(groups: Sequence[str]) -> dict[str, int]:
 def table_splits(
     sizes: Mapping[str, int], shares: Mapping[str, float]
 ) -> dict[Split, tuple[str, ...]]:
-    """The groups of each split, by a rule that looks at names and sizes only.
-
-    The largest eighth of the groups, one at least, stays in ``train``: no held-out split should
-    hang on one of them. They are told by their rank, for one more group hardly changes it, while a
-    bound on their size would let many pass at once. The others stand in the order of the
-    sha256 of their names; the first are ``test``, then ``select``, then ``confirm``, then
-    ``train``: borders lie where the shares, added up, put them, with at least one group each. So a
-    further group moves at most two across each border.
-
-    Args:
-        sizes: number of tasks of each group.
-        shares: of each split; together 1.
-
-    Raises:
-        DataError: fewer than four groups.
-    """
-    if len(sizes) < len(SPLITS):
-        names = ", ".join(sorted(sizes)) or "none"
-        raise DataError(
-            f"table: found {len(sizes)} groups ({names[:200]}); allowed: 4 or more, one a split "
-            "(without a group column each task is a group)"
-        )
-    held_out: tuple[Split, ...] = ("test", "select", "confirm")
-    ends, share = [0], 0.0
-    for behind, split in zip((3, 2, 1), held_out, strict=True):
-        share += shares[split]
-        # At least one group for this split, and for each of those behind it.
-        ends.append(min(max(ends[-1] + 1, round(share * len(sizes))), len(sizes) - behind))
-    by_size = sorted(sizes, key=lambda group: (-sizes[group], _hash(group)))
-    large = by_size[: min(len(sizes) - ends[-1], max(1, len(sizes) // LARGEST))]
-    others = sorted(set(sizes) - set(large), key=_hash)
-    found = {
-        split: others[start:end]
-        for split, (start, end) in zip(held_out, pairwise(ends), strict=True)
-    } | {"train": [*large, *others[ends[-1] :]]}
-    return {split: tuple(sorted(found[split])) for split in SPLITS}
-
-
-def _hash(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()
+    """The groups of each split, see ``group_splits``; sizes are numbers of tasks."""
+    return group_splits("table", sizes, shares, "without a group column each task is a group")
 
 
 def _labels(
@@ -422,6 +382,11 @@ class TableFamily:
     def data(self) -> TableData:
         """The rows."""
         return self._data
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs."""
+        return self._data.inputs
 
     @cached_property
     def fingerprint(self) -> str:

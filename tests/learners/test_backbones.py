@@ -279,5 +279,6 @@ def test_activations_keep_their_size_through_the_blocks() -> None:
 
 
 def test_a_backbone_of_the_users_own_is_made_with_its_options() -> None:
-    part = OwnBackbone(use="builtins:dict", options={"depth": 3})
-    assert build_backbone(part, (2, 3), False) == {"input_shape": (2, 3), "depth": 3}
+    options = {"features": 3, "init": None, "support_shapes_query": False}
+    made = build_backbone(OwnBackbone(use="types:SimpleNamespace", options=options), (2, 3), False)
+    assert vars(made) == {"input_shape": (2, 3), **options}

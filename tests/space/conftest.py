@@ -12,7 +12,7 @@ from metatune.space import ResolvedSpace, Space, load_yaml, parse_space, resolve
 from metatune.space.source import Source
 from metatune.tasks.base import ACCURACY, MSE, SPLITS, FamilyInfo
 
-FAMILIES = ("glyphs", "omniglot", "sinusoid")
+FAMILIES = ("glyphs", "image_folder", "omniglot", "sinusoid")
 SPACES = Path(__file__).parents[2] / "search_spaces"
 
 Read: TypeAlias = Callable[[str], Space]

@@ -9,9 +9,10 @@ import pytest
 
 from metatune.errors import SpaceError
 from metatune.space import Space, load_yaml, parse_space
-from metatune.space.families import OWN, Family, Table
+from metatune.space.families import OWN, Family, ImageFolder, Omniglot, Table
 from metatune.space.source import Source
 from metatune.tasks.base import Episode
+from metatune.tasks.image_folder import ImageFolderOptions
 from metatune.tasks.table import SHARES, TableOptions
 
 REST = """
@@ -30,7 +31,7 @@ family:
 
 def read(text: str) -> Space:
     data, lines = load_yaml(text + REST, "s.yaml")
-    return parse_space(data, Source("s.yaml", lines), ("sinusoid", "table"))
+    return parse_space(data, Source("s.yaml", lines), ("sinusoid", *OWN))
 
 
 def test_a_family_without_options_has_none() -> None:
@@ -68,7 +69,38 @@ def test_a_table_has_its_defaults_and_paths_as_seen_from_the_file() -> None:
 def test_what_a_table_says_is_what_its_reader_takes() -> None:
     options = read(TABLE).family.options(Path("/base"))
     assert TableOptions.of(options) == TableOptions(("/base/data/*.csv",), "customer", "y")
-    assert {"table": Table} == OWN
+    assert {"table": Table, "omniglot": Omniglot, "image_folder": ImageFolder} == OWN
+
+
+def test_what_an_image_folder_says_is_what_its_reader_takes() -> None:
+    space = read("family: {name: image_folder, data: pictures, way: 5}")
+    options = space.family.options(Path("/base"))
+    assert ImageFolderOptions.of(options) == ImageFolderOptions("/base/pictures")
+    assert json.loads(json.dumps(options)) == options
+    assert space.episode == Episode(5, 5, 5)
+
+
+@pytest.mark.parametrize(("said", "told"), [
+    ("", "family.data: found nothing; allowed: the folder that holds the class folders"),
+    ("data: ' '", "family.data: found an empty path; allowed: a folder"),
+    ("data: d, data_dir: e", "family: found data_dir; allowed: the folder in data"),
+    ("data: d, size: 1000", "family.size: found 1000; allowed: less than or equal to 256"),
+    ("data: d, colour: red", 'family.colour: found "red"; allowed: grey or rgb'),
+    ("data: d, levels: group", 'family.levels: found "group"; allowed: class or group/class'),
+])  # fmt: skip
+def test_a_mistake_in_an_image_folder_is_refused(said: str, told: str) -> None:
+    with pytest.raises(SpaceError) as refused:
+        read(f"family: {{name: image_folder, {said}}}")
+    assert told in str(refused.value)
+
+
+def test_omniglot_says_its_background() -> None:
+    family = read("family: {name: omniglot, way: 5}").family
+    assert family.options(None) == {"background": "full"}
+    small = read("family: {name: omniglot, way: 5, background: small2}").family
+    assert small.options(None) == {"background": "small2"}
+    with pytest.raises(SpaceError, match=r"s.yaml:1: family.background: found \"small3\"; allowed"):
+        read("family: {name: omniglot, way: 5, background: small3}")
 
 
 @pytest.mark.parametrize(("old", "new", "told"), [

@@ -36,7 +36,7 @@ strategy:
 # --- the shipped files ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["quickstart", "omniglot", "sinusoid"])
+@pytest.mark.parametrize("name", ["quickstart", "omniglot", "image_folder", "sinusoid"])
 def test_shipped_files_have_a_dozen_knobs_and_contain_what_they_name(
     name: str, shipped: dict[str, str], resolved: Resolve
 ) -> None:
@@ -127,7 +127,7 @@ def test_a_whole_strategy_has_its_name_and_may_be_the_default(resolved: Resolve)
         ("{trials: 4}", "{}", "s.yaml:2: budget.trials: found nothing; allowed: strategies to try"),
         ("{trials: 4}", "4", "s.yaml:2: budget: found 4; allowed: a mapping"),
         ("trials: 4", "trials: 4, trials: 5", "s.yaml:2: budget: found the key 'trials' again"),
-        ("name: glyphs", "name: glyph", 'found "glyph"; allowed: glyphs, omniglot, sinusoid'),
+        ("name: glyphs", "name: glyph", 'found "glyph"; allowed: glyphs, image_folder, omniglot'),
         ("way: 5, ", "", "s.yaml:1: family.way: found nothing; allowed: 2 or more classes"),
         ("[protonet,", "[protonett,", 's.yaml:4: initial[0]: found the unknown preset "protonett"'),
         ("[protonet,", "[5,", "s.yaml:4: initial[0]: found 5; allowed: a mapping"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metatune.tasks.cache import cache_dir, cached_arrays
+from metatune.tasks.cache import cache_dir, cached_arrays, mapped_arrays
 
 ARRAYS = {"a": np.arange(5000), "names": np.array(["one", "zwei"])}
 
@@ -100,3 +100,69 @@ def test_the_folder_follows_the_environment(tmp_path, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_dir() == tmp_path / ".cache" / "metatune"
+
+
+# --- arrays that are mapped -----------------------------------------------------------------------
+
+
+class Writer(Maker):
+    """Writes the arrays and counts how often."""
+
+    def __call__(self, folder: Path) -> None:  # type: ignore[override]
+        self.calls += 1
+        for name, array in ARRAYS.items():
+            np.save(folder / f"{name}.npy", array)
+
+
+def is_as_made(arrays) -> bool:
+    return arrays.keys() == ARRAYS.keys() and all((arrays[n] == ARRAYS[n]).all() for n in ARRAYS)
+
+
+def test_mapped_arrays_are_made_once_and_can_only_be_read(folder):
+    make = Writer()
+    for _ in range(2):
+        arrays = mapped_arrays("x", "12ab", make)
+        assert is_as_made(arrays)
+        assert isinstance(arrays["a"], np.memmap)
+        assert not arrays["a"].flags.writeable
+    assert make.calls == 1
+    assert [path.name for path in folder.iterdir()] == ["x-12ab"]
+
+
+@pytest.mark.parametrize("damage", [garbage, empty, cut])
+def test_a_damaged_array_is_made_again(folder, damage):
+    make = Writer()
+    mapped_arrays("x", "12ab", make)
+    damage(folder / "x-12ab" / "a.npy")
+    for _ in range(2):
+        assert is_as_made(mapped_arrays("x", "12ab", make))
+    assert make.calls == 2
+
+
+def test_of_two_processes_that_make_the_same_the_second_takes_its_own(folder):
+    def make(beside: Path) -> None:
+        Writer()(beside)
+        if not (folder / "x-12ab").exists():
+            mapped_arrays("x", "12ab", Writer())
+
+    assert is_as_made(mapped_arrays("x", "12ab", make))
+    assert [path.name for path in folder.iterdir()] == ["x-12ab"]
+
+
+def test_what_fails_while_it_is_made_leaves_nothing(folder):
+    def make(beside: Path) -> None:
+        Writer()(beside)
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        mapped_arrays("x", "12ab", make)
+    assert list(folder.iterdir()) == []
+
+
+def test_mapped_arrays_can_be_had_without_a_folder_for_them(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("METATUNE_CACHE", str(tmp_path / "file"))
+    make = Writer()
+    for _ in range(2):
+        assert is_as_made(mapped_arrays("x", "12ab", make))
+    assert make.calls == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metatune.errors import DataError
+from metatune.errors import DataError, OptionError
 from metatune.tasks import files
 from metatune.tasks import omniglot as module
-from metatune.tasks.base import SPLITS, Episode
+from metatune.tasks.base import SPLITS, Episode, notes_of
+from metatune.testing import FamilyConformance
 
 
 def find_file(folder):
@@ -138,3 +140,100 @@ def test_a_copy_of_the_file_elsewhere_is_the_same_data(omniglot, data_dir, tmp_p
     shutil.copyfile(find_file(data_dir), tmp_path / module.FILE)
     monkeypatch.setenv("METATUNE_DATA", str(tmp_path))
     assert module.open_omniglot().fingerprint == omniglot.fingerprint
+
+
+# --- the minimal settings -------------------------------------------------------------------------
+
+SMALL_SETS = sorted(module.MINIMAL)
+
+
+@pytest.fixture(scope="module", params=SMALL_SETS)
+def minimal(omniglot, data_dir, request):
+    return module.open_omniglot(data_dir, background=request.param)
+
+
+class TestMinimal(FamilyConformance):
+    episode = Episode(5, 1, 3)
+
+    @pytest.fixture
+    def part(self, minimal):
+        return minimal
+
+
+def test_both_small_sets_are_judged_on_the_same_alphabets_which_neither_learns_from(omniglot):
+    full = omniglot.info.groups
+    sizes = {name: n for groups in full.values() for name, n in groups.items()}
+    first, second = (module.split_minimal(sizes, name) for name in SMALL_SETS)
+    assert first["train"] == module.MINIMAL["small1"]
+    assert second["train"] == module.MINIMAL["small2"]
+    learned = {*first["train"], *second["train"]}
+    for split in SPLITS[1:]:
+        assert first[split] == second[split]
+        assert not learned & {*first[split]}
+        assert len(first[split]) == len(full[split])
+        assert {*full[split]} - learned <= {*first[split]}
+    held_out = [name for split in SPLITS[1:] for name in first[split]]
+    assert len(held_out) == len({*held_out}) == 14
+    assert sorted({*full["test"]} - {*first["test"]}) == ["Korean"]
+
+
+def test_images_of_the_zips_are_those_of_the_full_background(omniglot, minimal):
+    full, small = omniglot._data, minimal._data
+    assert set(minimal.info.groups["train"]) <= set(small.group_names.tolist())
+
+    def by_name(data):
+        names = data.class_names[data.image_class]
+        return np.lexsort((data.image_hand, names)), names
+
+    kept = full.only(small.group_names.tolist())
+    (order, names), (expected_order, expected_names) = by_name(small), by_name(kept)
+    assert (names[order] == expected_names[expected_order]).all()
+    np.testing.assert_array_equal(small.image_hand[order], kept.image_hand[expected_order])
+    np.testing.assert_array_equal(small.images[order], kept.images[expected_order])
+    assert minimal.fingerprint != omniglot.fingerprint
+
+
+def test_twenty_way_tasks_can_be_had_from_a_minimal_setting(minimal):
+    minimal.check(Episode(20, 1, 3))
+    assert len(minimal.usable_groups("test", Episode(20, 1, 3))) == 6
+
+
+def test_what_is_learned_from_and_how_the_splits_differ_is_said(omniglot, minimal):
+    assert notes_of(omniglot, Episode(5, 1, 3)) == ()
+    (told,) = notes_of(minimal, Episode(5, 1, 3))
+    assert "five alphabets of small" in told
+    assert "test has Grantha instead of Korean" in told
+
+
+def test_a_missing_zip_is_named(data_dir, tmp_path):
+    shutil.copyfile(find_file(data_dir), tmp_path / module.FILE)
+    with pytest.raises(DataError, match=r"no file images_background_small2\.zip in "):
+        module.open_omniglot(str(tmp_path), background="small2")
+
+
+@pytest.mark.parametrize("content", [b"not an archive", None])
+def test_a_zip_of_another_kind_is_refused(data_dir, tmp_path, content):
+    shutil.copyfile(find_file(data_dir), tmp_path / module.FILE)
+    path = tmp_path / "images_background_small1.zip"
+    if content is None:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a/b/c.png", b"")
+    else:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match="is not the Omniglot zip"):
+        module.open_omniglot(str(tmp_path), background="small1")
+
+
+def test_the_zip_of_the_other_set_is_refused(data_dir, tmp_path):
+    shutil.copyfile(find_file(data_dir), tmp_path / module.FILE)
+    other = files.find_file("omniglot", "images_background_small2.zip", "omniglot", data_dir)
+    shutil.copyfile(other, tmp_path / "images_background_small1.zip")
+    with pytest.raises(DataError, match=r"has the alphabets Greek, .*; expected: Balinese, "):
+        module.open_omniglot(str(tmp_path), background="small1")
+
+
+def test_an_unknown_background_is_refused_with_the_known_ones():
+    with pytest.raises(
+        OptionError, match="background: found 'tiny'; allowed: full, small1, small2"
+    ):
+        module.open_omniglot(background="tiny")
