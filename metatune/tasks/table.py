@@ -311,7 +311,7 @@ def _sizes(groups: Sequence[str]) -> dict[str, int]:
 
 
 def table_splits(
-    sizes: Mapping[str, int], shares: Mapping[str, float]
+    sizes: Mapping[str, int], shares: Mapping[str, float], family: str = "table"
 ) -> dict[Split, tuple[str, ...]]:
     """The groups of each split, by a rule that looks at names and sizes only.
 
@@ -325,6 +325,7 @@ def table_splits(
     Args:
         sizes: number of tasks of each group.
         shares: of each split; together 1.
+        family: whose groups they are, for messages.
 
     Raises:
         DataError: fewer than four groups.
@@ -332,7 +333,7 @@ def table_splits(
     if len(sizes) < len(SPLITS):
         names = ", ".join(sorted(sizes)) or "none"
         raise DataError(
-            f"table: found {len(sizes)} groups ({names[:200]}); allowed: 4 or more, one a split "
+            f"{family}: found {len(sizes)} groups ({names[:200]}); allowed: 4 or more, one a split "
             "(without a group column each task is a group)"
         )
     held_out: tuple[Split, ...] = ("test", "select", "confirm")
