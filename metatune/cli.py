@@ -241,6 +241,21 @@ def prior(
     console.print(f"Next: name it in a space file, as `prior: {out}`", soft_wrap=True)
 
 
+OWN_DATA = {
+    "table": (
+        "either",
+        "r2, mse, accuracy",
+        "Your own CSV or Parquet files: `metatune init DATA...` writes a space file.",
+    ),
+    "forecast": (
+        "regression",
+        "mae, mase",
+        "Your own time series, from CSV or Parquet files: see docs/forecast.md.",
+    ),
+}
+"""What families predict, how they are judged and what they are that have to be told of data."""
+
+
 @app.command()
 def families() -> None:
     """List the task families."""
@@ -252,8 +267,7 @@ def families() -> None:
         try:
             info = open_family(name).info
         except OptionError:
-            about = "Your own CSV or Parquet files: `metatune init DATA...` writes a space file."
-            table.add_row(name, "either", "r2, mse, accuracy", about)
+            table.add_row(name, *OWN_DATA[name])
             continue
         except DataError as error:
             table.add_row(name, "", "", f"data not found: {error}")

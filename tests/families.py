@@ -41,9 +41,7 @@ IMAGES = family("classification", (1, 28, 28))
 SMALL_IMAGES = family("classification", (1, 8, 8))
 WAVES = family("regression", (1,))
 TABLES = family("classification", (12,))
-SERIES = family(
-    "regression", (5,), grouped=True, forecasts={"last_value": 0, "seasonal_naive": 2}
-)
+SERIES = family("regression", (5,), grouped=True, forecasts={"last_value": 0, "seasonal_naive": 2})
 MOLECULES = family("regression", (14,), grouped=True, views={"fingerprint": (0, 10)})
 
 

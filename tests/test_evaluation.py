@@ -16,7 +16,17 @@ from metatune.learners.interface import Learner, Params, Tensors, to_tensors
 from metatune.learners.learner import build_learner
 from metatune.presets import preset
 from metatune.strategy import MLP, Conv4, Meta, NoBackbone, Prototypes, Steps, Strategy
-from metatune.tasks.base import ACCURACY, MAE, MSE, R2, SPLITS, Episode, Metric, TaskBatch, TaskFamily
+from metatune.tasks.base import (
+    ACCURACY,
+    MAE,
+    MSE,
+    R2,
+    SPLITS,
+    Episode,
+    Metric,
+    TaskBatch,
+    TaskFamily,
+)
 from metatune.tasks.sinusoid import SinusoidFamily
 
 SINUSOID = SinusoidFamily()
@@ -261,7 +271,7 @@ def test_r2_of_targets_that_are_all_alike_is_finite() -> None:
 
 
 def test_absolute_errors_are_in_units_of_the_support_set() -> None:
-    """Support labels 1 and 5 deviate by 2 on average; the naive forecast of them errs by 1 and 3."""
+    """Labels 1 and 5 of the support deviate by 2; its naive forecast errs by 1 and 3."""
     support_x, support_y = torch.tensor([[[9.0, 2.0], [9.0, 2.0]]]), torch.tensor([[[1.0], [5.0]]])
     query_y = torch.tensor([[[10.0], [20.0]]])
     batch = Tensors(support_x, support_y, torch.zeros(1, 2, 2), query_y)

@@ -11,7 +11,17 @@ from families import IMAGES, MOLECULES, SERIES, TABLES, WAVES, family
 from metatune import presets
 from metatune.errors import SpaceError
 from metatune.presets import PRESETS, preset, presets_for
-from metatune.strategy import MLP, Conv4, Forecast, Linear, Pooled, Steps, Strategy, SupportMean, problems
+from metatune.strategy import (
+    MLP,
+    Conv4,
+    Forecast,
+    Linear,
+    Pooled,
+    Steps,
+    Strategy,
+    SupportMean,
+    problems,
+)
 from metatune.tasks.base import Episode, FamilyInfo
 
 FAMILIES = [IMAGES, WAVES, TABLES, MOLECULES, SERIES, family("classification", (3, 5, 9))]
