@@ -48,7 +48,7 @@ class Step:
             ValueError: pandas does not know it, or it is no regular step.
         """
         offset = to_offset(alias)
-        name = offset.name.partition("-")[0].lstrip("0123456789") if offset is not None else ""
+        name = offset.rule_code.partition("-")[0] if offset is not None else ""
         if offset is None or offset.n < 1:
             raise ValueError(f"{alias} is no step forward")
         if name in MONTHS:
@@ -161,9 +161,9 @@ MOST_LEVELS = 12
 HARMONICS = 3
 FIELDS: Mapping[str, tuple[float, int, Callable[[pd.DatetimeIndex], pd.Index]]] = {
     "hour": (24, 0, lambda t: t.hour + t.minute / 60 + t.second / 3600),
-    "weekday": (7, 0, lambda t: t.dayofweek),
+    "weekday": (7, 0, lambda t: t.day_of_week),
     "monthday": (31, 1, lambda t: t.day),
-    "yearday": (365.25, 1, lambda t: t.dayofyear),
+    "yearday": (365.25, 1, lambda t: t.day_of_year),
     "month": (12, 1, lambda t: t.month),
     "quarter": (4, 1, lambda t: t.quarter),
 }
