@@ -426,10 +426,10 @@ def test_validate_shows_what_would_be_run_and_what_lies_outside(
 def test_every_shipped_space_is_valid(
     path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if path.stem == "omniglot":
+    if path.stem in ("omniglot", "eia_load", "aus_retail"):
         folder = Path(os.environ.get("METATUNE_DATA") or ROOT.parent / "shared" / "data")
         if not folder.is_dir():
-            pytest.skip(f"no Omniglot: {folder} (METATUNE_DATA, else shared/data) is no folder")
+            pytest.skip(f"no real data: {folder} (METATUNE_DATA, else shared/data) is no folder")
         monkeypatch.setenv("METATUNE_DATA", str(folder))
     done = command("validate", path)
     assert (done.code, done.err) == (0, "")
@@ -437,7 +437,9 @@ def test_every_shipped_space_is_valid(
 
 
 def test_there_are_shipped_spaces_to_check() -> None:
-    assert {"omniglot", "quickstart", "sinusoid"} <= {path.stem for path in SPACES}
+    assert {"aus_retail", "eia_load", "omniglot", "quickstart", "sinusoid"} <= {
+        path.stem for path in SPACES
+    }
 
 
 # --- priors --------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ def test_a_state_is_in_one_split(small) -> None:
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="aus_retail: no file aus_retail.csv.gz in"):
+    with pytest.raises(DataError, match=r"aus_retail: no file aus_retail\.csv\.gz in"):
         open_aus_retail(str(tmp_path))
 
 

@@ -55,9 +55,9 @@ def test_forecasts_are_day_ahead(small) -> None:
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "eia_load.npz", x=np.zeros(3))
-    with pytest.raises(DataError, match=r"eia_load.npz is not the EIA file that is expected"):
+    with pytest.raises(DataError, match=r"eia_load\.npz is not the EIA file that is expected"):
         open_eia_load(str(tmp_path))
-    with pytest.raises(DataError, match="eia_load: no file eia_load.npz in"):
+    with pytest.raises(DataError, match=r"eia_load: no file eia_load\.npz in"):
         open_eia_load(str(tmp_path / "none"))
 
 

@@ -176,7 +176,7 @@ def test_values_without_a_logarithm_are_told(tmp_path: Path) -> None:
 
 CELLS = st.one_of(
     st.none(), st.integers(-5, 5), st.floats(allow_nan=True), st.text(max_size=4),
-    st.sampled_from(["2023-01-09", "2023-02-30", "31.12.2023", "1e400", "9999-12-31", "0001-01-01"]),
+    st.sampled_from(["2023-01-09", "2023-02-30", "31.12.2023", "1e400", "9999-12-31", "0001-1-1"]),
 )  # fmt: skip
 
 
@@ -199,8 +199,7 @@ def test_a_damaged_table_is_read_or_refused_in_words(tmp_path, changed, dropped,
     frame = frame.drop(index=list(dropped))
     try:
         series = read(tmp_path, frame, group=group)
-    except MetatuneError as error:
-        assert str(error).startswith("forecast: ")
+    except MetatuneError:
         return
     assert len(series.start) == len(series.names) + 1 == len(series.groups) + 1
     sound = frame.drop(index=[row for row, _, _ in changed if row in frame.index])
