@@ -268,7 +268,7 @@ class ForecastFamily:
         yield (
             f"A task takes {setting.reach} + {episode.n_support} steps of history and "
             f"{episode.n_query} to be judged on; a forecast looks {setting.ahead} ahead. "
-            f"{len(self.inputs)} inputs: {', '.join(self.inputs)}."
+            f"{len(self.inputs)} inputs: {first_of(self.inputs, 20)}."
         )
         if setting.periods is not None:
             yield f"Judged on: {'; '.join(self._judged(s, episode) for s in SPLITS)}."
