@@ -33,7 +33,7 @@ from metatune.tasks.series import (
     logarithms,
     read_series,
 )
-from metatune.tasks.steps import Whole, calendar_inputs
+from metatune.tasks.steps import DAY, SECOND, Whole, calendar_inputs
 from metatune.tasks.table import SHARES, few_groups, table_splits
 
 POOLED = ("pooled_linear", "boosted_trees", "pooled_trees", "pooled_ridge")
@@ -207,19 +207,18 @@ class ForecastFamily:
     """
 
     def __init__(self, name: str, series: Series, setting: Setting, about: str) -> None:
-        self._series, self._setting = series, setting
-        self._numbers = series.numbers
-        self._low = int(self._numbers.min())
-        high = int(self._numbers.max())
-        times = series.step.times(np.arange(self._low, high + 1))
-        self._calendar, fields = calendar_inputs(times, setting.calendar)
-        self._periods = _periods(self._low, high + 1, setting.periods)
-        self._pools: dict[tuple[Split, int, int], _Pool] = {}
-        self._starting: dict[tuple[int, int], tuple[Mask, Mask, Mask]] = {}
         sizes: dict[str, int] = {}
         for group in series.groups:
             sizes[group] = sizes.get(group, 0) + 1
         splits = table_splits(sizes, setting.splits, name)
+        self._series, self._setting = series, setting
+        self._numbers = series.numbers
+        used, self._calendar_row = np.unique(self._numbers, return_inverse=True)
+        self._calendar, fields = calendar_inputs(series.step.times(used), setting.calendar)
+        self._low = int(used[0])
+        self._periods = _periods(self._low, int(used[-1]) + 1, setting.periods)
+        self._pools: dict[tuple[Split, int, int], _Pool] = {}
+        self._starting: dict[tuple[int, int], tuple[Mask, Mask, Mask]] = {}
         lags, forecasts = setting.all_lags, setting.forecasts
         naive = forecasts["seasonal_naive"]
         self.inputs = (*(f"lag {lag}" for lag in lags), *fields)
@@ -296,7 +295,7 @@ class ForecastFamily:
     def _labels(self, numbers: Whole) -> NDArray[np.str_]:
         length = self._series.step.length
         unit: Literal["s", "m", "D"] = (
-            "D" if not length or length % 86_400_000_000 == 0 else "m" if length >= 6e7 else "s"
+            "D" if not length % DAY else "m" if not length % (60 * SECOND) else "s"
         )
         return np.datetime_as_string(self._series.step.times(numbers).to_numpy(), unit=unit)
 
@@ -445,8 +444,8 @@ class ForecastFamily:
         scaled = np.clip(scaled, -FARTHEST, FARTHEST).astype(np.float32)
         end = reach + shot + query
         lags = [scaled[:, reach - lag : end - lag] for lag in self._setting.all_lags]
-        steps = self._numbers[start][:, None] + np.arange(-shot, query) - self._low
-        inputs = np.concatenate([np.stack(lags, 2), self._calendar[steps]], 2)
+        days = self._calendar[self._calendar_row[start[:, None] + np.arange(-shot, query)]]
+        inputs = np.concatenate([np.stack(lags, 2), days], 2)
         return inputs, scaled[:, reach:, None]
 
 

@@ -22,9 +22,11 @@ from metatune.tasks.forecast import ForecastFamily, ForecastOptions, Setting, op
 from metatune.tasks.registry import open_family
 from metatune.tasks.series import Series
 from metatune.tasks.steps import Step
+from metatune.tasks.table import SHARES
 from metatune.testing import FamilyConformance
 
 EPISODE = Episode(1, 14, 7)
+WHOLE = plain_series(shops=8, days=150).astype(object)
 N, LENGTH = 12, 240
 SETTING = Setting(ahead=2, season=7, lags=(3, 14), calendar=("weekday",), gap=5)
 TENSORS = ("support_x", "support_y", "query_x", "query_y")
@@ -272,3 +274,50 @@ def test_series_that_hold_no_task_are_told(tmp_path: Path) -> None:
 def test_a_family_of_tables_asks_for_them() -> None:
     with pytest.raises(OptionError, match="forecast: data: found nothing; allowed: CSV or Parquet"):
         open_family("forecast")
+
+
+CELLS = st.one_of(
+    st.none(), st.floats(allow_nan=True), st.text(max_size=4),
+    st.sampled_from(["2023-01-09", "31.12.2023", "0", "-3", "1e99", "1e-300", "9999-12-31"]),
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    cells=st.lists(
+        st.tuples(st.integers(0, 1199), st.sampled_from(["shop", "region", "day", "sold"]), CELLS),
+        max_size=5,
+    ),
+    dropped=st.sets(st.integers(0, 1199), max_size=10),
+    periods=st.sampled_from([None, None, None, SHARES]),
+    options=st.fixed_dictionaries({}, optional={
+        "group": st.just("region"), "step": st.sampled_from(["D", "h", "W", "MS", "B"]),
+        "season": st.integers(1, 9), "lags": st.lists(st.integers(7, 20), max_size=3),
+        "calendar": st.lists(st.sampled_from(["month", "hour"]), max_size=2, unique=True),
+        "transform": st.just("log"), "change": st.integers(7, 80), "fill": st.integers(0, 3),
+        "metric": st.just("mase"), "gap": st.integers(0, 9),
+    }),
+)  # fmt: skip
+def test_a_damaged_table_ends_in_words_or_in_finite_tasks(
+    tmp_path_factory: pytest.TempPathFactory,
+    cells: Any,
+    dropped: Any,
+    periods: Any,
+    options: Any,
+) -> None:
+    frame = WHOLE.copy()
+    for row, column, cell in cells:
+        frame.loc[row, column] = cell
+    try:
+        frame = frame.drop(index=list(dropped))
+        family = opened(tmp_path_factory.mktemp("f"), frame, periods=periods, **options)
+        family.check(EPISODE)
+    except DataError as error:
+        assert str(error).startswith("forecast: ")  # noqa: PT017 - either ending is right
+        return
+    assert notes_of(family, EPISODE)
+    for split in SPLITS:
+        tasks = family.sample(split, EPISODE, range(4))
+        for name in TENSORS:
+            assert np.isfinite(getattr(tasks, name)).all()
+        np.testing.assert_allclose(tasks.support_y.std(1), 1, rtol=1e-3)
