@@ -152,9 +152,21 @@ def judge(metric: Metric, predictions: Tensor, batch: Tensors) -> Tensor:
     """The metric on each task ``(T,)``, in float64."""
     if metric.name == "accuracy":
         return (predictions.argmax(2) == batch.query_y).double().mean(1)
+    if metric.name in ("mae", "mase"):
+        error = (predictions - batch.query_y).double().abs().mean(dim=(1, 2))
+        return error / _unit(metric, batch).clamp_min(1e-12)
     error = (predictions - batch.query_y).double().square().mean(dim=(1, 2))
     if metric.name == "mse":
         return error
     level = batch.support_y.mean(1, keepdim=True)
     spread = (level - batch.query_y).double().square().mean(dim=(1, 2))
     return 1 - error / spread.clamp_min(1e-12)  # targets that are all alike leave no spread
+
+
+def _unit(metric: Metric, batch: Tensors) -> Tensor:
+    """What an absolute error is measured in on each task ``(T,)``, from its support set alone."""
+    labels = batch.support_y.double()
+    if metric.naive is None:
+        return labels.flatten(1).std(1, correction=0)
+    naive = batch.support_x.flatten(2)[..., [metric.naive]].double()
+    return (naive - labels).abs().mean(dim=(1, 2))

@@ -11,7 +11,13 @@ from metatune.tasks.base import ACCURACY, MSE, SPLITS, Episode, FamilyInfo
 
 
 def family(
-    kind: str, shape: tuple[int, ...], *, grouped: bool = False, views=None, outputs: int = 1
+    kind: str,
+    shape: tuple[int, ...],
+    *,
+    grouped: bool = False,
+    views=None,
+    outputs: int = 1,
+    forecasts=None,
 ) -> FamilyInfo:
     """A family of 12 classes (or none) in four groups a split."""
     classes = kind == "classification"
@@ -27,6 +33,7 @@ def family(
         baselines=(),
         about="some tasks",
         views=views or {},
+        forecasts=forecasts or {},
     )
 
 
@@ -34,6 +41,7 @@ IMAGES = family("classification", (1, 28, 28))
 SMALL_IMAGES = family("classification", (1, 8, 8))
 WAVES = family("regression", (1,))
 TABLES = family("classification", (12,))
+SERIES = family("regression", (5,), grouped=True, forecasts={"last_value": 0, "seasonal_naive": 2})
 MOLECULES = family("regression", (14,), grouped=True, views={"fingerprint": (0, 10)})
 
 

@@ -16,7 +16,17 @@ from metatune.learners.interface import Learner, Params, Tensors, to_tensors
 from metatune.learners.learner import build_learner
 from metatune.presets import preset
 from metatune.strategy import MLP, Conv4, Meta, NoBackbone, Prototypes, Steps, Strategy
-from metatune.tasks.base import ACCURACY, MSE, R2, SPLITS, Episode, TaskBatch, TaskFamily
+from metatune.tasks.base import (
+    ACCURACY,
+    MAE,
+    MSE,
+    R2,
+    SPLITS,
+    Episode,
+    Metric,
+    TaskBatch,
+    TaskFamily,
+)
 from metatune.tasks.sinusoid import SinusoidFamily
 
 SINUSOID = SinusoidFamily()
@@ -229,7 +239,7 @@ def test_accuracy_is_the_share_of_queries_whose_largest_logit_is_the_label() -> 
     assert judge(ACCURACY, logits, judged(labels)).tolist() == [0.75, 0.0]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     values=st.lists(
         st.tuples(st.floats(-100, 100, width=32), st.floats(-100, 100, width=32)),
@@ -258,6 +268,19 @@ def test_r2_of_targets_that_are_all_alike_is_finite() -> None:
     alike = torch.ones(1, 2, 1)
     assert judge(R2, alike, judged(alike, alike)).tolist() == [1.0]
     assert bool(torch.isfinite(judge(R2, 2 * alike, judged(alike, alike))).all())
+
+
+def test_absolute_errors_are_in_units_of_the_support_set() -> None:
+    """Labels 1 and 5 of the support deviate by 2; its naive forecast errs by 1 and 3."""
+    support_x, support_y = torch.tensor([[[9.0, 2.0], [9.0, 2.0]]]), torch.tensor([[[1.0], [5.0]]])
+    query_y = torch.tensor([[[10.0], [20.0]]])
+    batch = Tensors(support_x, support_y, torch.zeros(1, 2, 2), query_y)
+    predictions = torch.tensor([[[16.0], [10.0]]])  # off by 6 and 10
+    assert judge(MAE, predictions, batch).tolist() == pytest.approx([8 / 2])
+    assert judge(Metric("mase", -1, naive=1), predictions, batch).tolist() == pytest.approx([8 / 2])
+    assert judge(Metric("mase", -1, naive=0), predictions, batch).tolist() == pytest.approx([8 / 6])
+    alike = Tensors(support_x, torch.ones(1, 2, 1), torch.zeros(1, 2, 2), query_y)
+    assert bool(torch.isfinite(judge(MAE, predictions, alike)).all())
 
 
 # --- query points scored jointly ------------------------------------------------------------------

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from user_tables import plain_series
 
 from metatune import session
 from metatune.errors import SpaceError
@@ -90,3 +91,37 @@ def test_a_part_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(SpaceError) as caught:
         session.plan_of(load_space(path))
     assert "the module own_parts has no Smother" in str(caught.value)
+
+
+def test_the_example_of_a_forecast_runs_on_a_table_of_its_form(tmp_path: Path) -> None:
+    path = tmp_path / "forecast.yaml"
+    path.write_text((EXAMPLES / "forecast.yaml").read_text())
+    plain_series(shops=16, days=500, regions=8).to_csv(tmp_path / "sales.csv", index=False)
+    plan, family = session.plan_of(load_space(path))
+    assert family.info.metric.name == "mase"
+    named = {entry.name: entry.strategy for entry in plan.space.initial}
+    assert {"seasonal_naive", "ridge", "pooled_linear", "boosted_trees"} <= named.keys()
+    scores = {}
+    for name in ("seasonal_naive", "seasonal_ridge", "pooled_linear"):
+        job = TrialJob(
+            trial="r1-0000",
+            round=1,
+            replica=0,
+            strategy=named[name].model_dump(mode="json"),
+            family="forecast",
+            data_dir=None,
+            options=plan.options,
+            episode=plan.space.space.episode,
+            run_seed=0,
+            rungs=(20_000,),
+            recorded=0,
+            split="select",
+            tasks=16,
+            train=True,
+            folder=None,
+        )
+        (result,) = run_trial(job)
+        assert result.outcome == "completed", result.reason
+        scores[name] = sum(result.scores) / len(result.scores)
+    assert scores["seasonal_naive"] == pytest.approx(1, abs=0.2)  # in units of its own error
+    assert scores["pooled_linear"] < scores["seasonal_naive"]

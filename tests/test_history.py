@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from handmade import Story
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metatune.history import History, differences, mean_gain, merits
@@ -115,7 +115,6 @@ def test_a_trials_latest_scores_are_those_of_its_highest_rung() -> None:
     assert History(1, [asked("t0")]).trials["t0"].latest() is None
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, len(ROWS) - 1), max_size=20))
 def test_repeated_rows_change_nothing(again: list[int]) -> None:
     history = History(1, ROWS)

@@ -173,7 +173,7 @@ def test_what_makes_no_sense_is_refused(arguments: tuple, told: str) -> None:
         look(*arguments)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(frame=tables(), group=st.none() | st.just("region"))
 def test_any_table_is_refused_in_a_sentence_or_becomes_a_space_that_runs(
     tmp_path_factory: pytest.TempPathFactory, frame: pd.DataFrame, group: str | None

@@ -6,15 +6,25 @@ import inspect
 from types import ModuleType
 
 import pytest
-from families import IMAGES, MOLECULES, TABLES, WAVES, family
+from families import IMAGES, MOLECULES, SERIES, TABLES, WAVES, family
 
 from metatune import presets
 from metatune.errors import SpaceError
 from metatune.presets import PRESETS, preset, presets_for
-from metatune.strategy import MLP, Conv4, Linear, Pooled, Steps, Strategy, SupportMean, problems
+from metatune.strategy import (
+    MLP,
+    Conv4,
+    Forecast,
+    Linear,
+    Pooled,
+    Steps,
+    Strategy,
+    SupportMean,
+    problems,
+)
 from metatune.tasks.base import Episode, FamilyInfo
 
-FAMILIES = [IMAGES, WAVES, TABLES, MOLECULES, family("classification", (3, 5, 9))]
+FAMILIES = [IMAGES, WAVES, TABLES, MOLECULES, SERIES, family("classification", (3, 5, 9))]
 FILES = [
     presets.amortised, presets.closed_form, presets.gradient, presets.metric, presets.naive,
     presets.transfer,
@@ -26,6 +36,7 @@ NEED_CLASSES = {
 }  # fmt: skip
 NEED_NUMBERS = {"pooled_trees", "pooled_linear", "pooled_ridge", "boosted_trees"}
 NEED_FINGERPRINTS = {"tanimoto_gp"}
+NEED_FORECASTS = {"seasonal_naive", "last_value", "seasonal_ridge"}
 
 
 # --- all of them ----------------------------------------------------------------------------------
@@ -39,10 +50,11 @@ def test_presets_make_sense_wherever_they_are_offered(info: FamilyInfo) -> None:
 
 
 @pytest.mark.parametrize(("info", "refused"), [
-    (IMAGES, NEED_NUMBERS | NEED_FINGERPRINTS),
-    (TABLES, NEED_NUMBERS | NEED_FINGERPRINTS),
-    (WAVES, NEED_CLASSES | NEED_FINGERPRINTS),
-    (MOLECULES, NEED_CLASSES),
+    (IMAGES, NEED_NUMBERS | NEED_FINGERPRINTS | NEED_FORECASTS),
+    (TABLES, NEED_NUMBERS | NEED_FINGERPRINTS | NEED_FORECASTS),
+    (WAVES, NEED_CLASSES | NEED_FINGERPRINTS | NEED_FORECASTS),
+    (MOLECULES, NEED_CLASSES | NEED_FORECASTS),
+    (SERIES, NEED_CLASSES | NEED_FINGERPRINTS),
 ])  # fmt: skip
 def test_families_are_offered_all_presets_but_those_that_need_what_they_have_not(
     info: FamilyInfo, refused: set[str]
@@ -167,3 +179,13 @@ def test_what_is_pooled_learns_from_other_tasks_with_and_without_a_correction() 
     assert differs_in(preset("pooled_ridge", MOLECULES), preset("pooled_trees", MOLECULES)) == {
         "prior.model"
     }
+
+
+def test_naive_forecasts_learn_nothing_and_ridge_corrects_one_in_each_task() -> None:
+    assert preset("seasonal_naive", SERIES).prior == Forecast(name="seasonal_naive")
+    assert preset("last_value", SERIES).prior == Forecast(name="last_value")
+    assert differs_in(preset("seasonal_ridge", SERIES), preset("seasonal_naive", SERIES)) == {
+        "head.penalty", "head.intercept"
+    }  # fmt: skip
+    for name in NEED_FORECASTS:
+        assert not preset(name, SERIES).trains

@@ -28,7 +28,7 @@ from metatune.statistics import (
 )
 from metatune.statistics.sequences import anytime_t
 
-PROPERTY = settings(deadline=None, max_examples=60)
+PROPERTY = settings(max_examples=60)
 CLAIMS: list[Claim] = ["new groups", "new tasks"]
 VALUES = st.lists(st.floats(-100, 100), min_size=2, max_size=15)
 

@@ -97,3 +97,21 @@ def tables(draw: st.DrawFn) -> pd.DataFrame:
             names, columns = [*names, name], [*columns, known[name]]
     frame = pd.DataFrame(dict(enumerate(columns)), dtype=object)
     return frame.set_axis(names, axis=1)
+
+
+def plain_series(shops: int = 16, days: int = 200, regions: int | None = None) -> pd.DataFrame:
+    """A long table: daily sales above 0, with a week's rhythm of each shop's own size.
+
+    Left out, each shop is a region of its own; else shops are dealt out to ``regions``.
+    """
+    rng = np.random.default_rng(5)
+    day = pd.date_range("2023-01-01", periods=days, freq="D")
+    rows = []
+    for shop in range(shops):
+        rhythm = rng.uniform(0.2, 0.6) * np.sin(2 * np.pi * (np.arange(days) + shop) / 7)
+        sold = (10 + shop) * np.exp(rhythm + rng.normal(0, 0.05, days))
+        region = f"r{shop if regions is None else shop % regions}"
+        rows.append(pd.DataFrame({"shop": f"s{shop:02d}", "region": region, "day": day}))
+        rows[-1]["sold"] = sold.round(6)
+    frame = pd.concat(rows, ignore_index=True)
+    return frame.assign(day=frame["day"].dt.strftime("%Y-%m-%d"))

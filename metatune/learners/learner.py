@@ -149,7 +149,7 @@ class ComposedLearner:
             through: what gradients know of the steps.
         """
         params = self.without_frozen(params)
-        mean = prior.values(self.strategy.prior, under("prior.", params), batch)
+        mean = prior.values(self.strategy.prior, under("prior.", params), batch, self.info)
         targets = self._targets(batch, None if mean is None else mean[0])
         if isinstance(self.strategy.inner, Steps):
             path, predict = self._by_steps(params, batch, targets, steps, through)

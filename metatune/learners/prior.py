@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from metatune.learners.interface import Params, Tensors
-from metatune.strategy import Pooled, PriorMean, SupportMean
+from metatune.strategy import Forecast, Pooled, PriorMean, SupportMean
+from metatune.tasks.base import FamilyInfo
 
 TINY = 1e-6  # a strength of 0 has no logarithm
 
@@ -24,7 +25,9 @@ def init(part: PriorMean) -> Params:
     return {}
 
 
-def values(part: PriorMean, params: Params, batch: Tensors) -> tuple[Tensor, Tensor] | None:
+def values(
+    part: PriorMean, params: Params, batch: Tensors, info: FamilyInfo
+) -> tuple[Tensor, Tensor] | None:
     """The prior mean at support ``(T, S, O)`` and query ``(T, Q, O)``; None where it is zero."""
     match part:
         case SupportMean():
@@ -35,6 +38,9 @@ def values(part: PriorMean, params: Params, batch: Tensors) -> tuple[Tensor, Ten
             blend = params["blend"] if part.learn else part.blend
             own, others = batch.support_y.mean(1, keepdim=True), means_of_others(batch.support_y)
             return others + blend * batch.support_pooled, own + blend * batch.query_pooled
+        case Forecast():
+            column = [info.forecasts[part.name]]
+            return batch.support_x.flatten(2)[..., column], batch.query_x.flatten(2)[..., column]
     return None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from metatune.presets.registry import register
-from metatune.strategy import Logistic, Meta, NoBackbone, Outer, Pooled, Ridge, Strategy
+from metatune.strategy import Forecast, Logistic, Meta, NoBackbone, Outer, Pooled, Ridge, Strategy
 from metatune.tasks.base import FamilyInfo
 
 NOTHING = 1e6
@@ -34,6 +34,54 @@ def logistic(info: FamilyInfo) -> Strategy:
     """
     del info  # refused where numbers are predicted
     return Strategy(backbone=NoBackbone(), head=Logistic(penalty=1.0), meta=Meta(rule="none"))
+
+
+def _forecast(name: str) -> Strategy:
+    """A forecast that the family names, and nothing else."""
+    return Strategy(
+        prior=Forecast(name=name),
+        backbone=NoBackbone(),
+        head=Ridge(penalty=NOTHING, learn=False),
+        meta=Meta(rule="none"),
+    )
+
+
+@register
+def seasonal_naive(info: FamilyInfo) -> Strategy:
+    """The value of a season before: same hour yesterday, same month last year.
+
+    Where forecasts look farther ahead than a season, the last value of that place in the season
+    that is known. Nothing is learned; the forecast that others are measured by (Hyndman &
+    Athanasopoulos 2021, "Forecasting: principles and practice", section 5.2).
+    """
+    del info  # refused where no forecast has this name
+    return _forecast("seasonal_naive")
+
+
+@register
+def last_value(info: FamilyInfo) -> Strategy:
+    """The last value that is known when a forecast is made (a random walk's best forecast).
+
+    As ``seasonal_naive``; refused where the two are the same.
+    """
+    del info  # refused where no forecast has this name
+    return _forecast("last_value")
+
+
+@register
+def seasonal_ridge(info: FamilyInfo) -> Strategy:
+    """Ridge around the seasonal naive forecast: each task's own correction of it.
+
+    As ``ridge``, fitted to what ``seasonal_naive`` leaves of the support labels: with few points
+    its predictions stay at the naive forecast, not at the support mean.
+    """
+    del info  # refused where no forecast has this name
+    return Strategy(
+        prior=Forecast(name="seasonal_naive"),
+        backbone=NoBackbone(),
+        head=Ridge(penalty=10.0, intercept="free", learn=False),
+        meta=Meta(rule="none"),
+    )
 
 
 def _pooled(model: str) -> Strategy:

@@ -29,7 +29,7 @@ from metatune.strategy.heads import (
 from metatune.strategy.inner import Inner, NoInner, Steps
 from metatune.strategy.meta import Meta, Outer
 from metatune.strategy.parts import OwnPart, Part
-from metatune.strategy.prior import Pooled, PriorMean, SupportMean, ZeroMean
+from metatune.strategy.prior import Forecast, Pooled, PriorMean, SupportMean, ZeroMean
 from metatune.strategy.sense import problems
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "Combination",
     "Conv4",
     "Diet",
+    "Forecast",
     "Head",
     "ImageAugmentation",
     "Inner",

@@ -36,7 +36,7 @@ from metatune.strategy.heads import GP, Head, Linear, Logistic, OwnHead, Prototy
 from metatune.strategy.inner import Inner, NoInner, Steps
 from metatune.strategy.meta import Meta, Outer
 from metatune.strategy.parts import OwnPart, Part
-from metatune.strategy.prior import Pooled, PriorMean, SupportMean, ZeroMean
+from metatune.strategy.prior import Forecast, Pooled, PriorMean, SupportMean, ZeroMean
 from metatune.tasks.base import FamilyInfo
 
 
@@ -96,6 +96,8 @@ class Strategy(Part):
             parts.append(f"pooled-{self.prior.model}")
         elif isinstance(self.prior, SupportMean):
             parts.append("support-mean")
+        elif isinstance(self.prior, Forecast):
+            parts.append(f"forecast-{self.prior.name}")
         if isinstance(self.combination, Seeds):
             parts.append("seeds")
         return "/".join(parts)

@@ -2,7 +2,8 @@
 
 ``support``: the mean of the support labels, drawn towards a global mean as if ``strength`` further
 points had been seen there; both meta-learned with ``learn``. ``pooled``: one model over all train
-tasks, which sees an example's inputs and a summary of its task's support set.
+tasks, which sees an example's inputs and a summary of its task's support set. ``forecast``: one of
+the inputs, which the family names as a forecast of the target.
 """
 
 from __future__ import annotations
@@ -62,4 +63,15 @@ class Pooled(Part):
         return OwnPart(use=MODELS.get(self.model, self.model), options=self.options)
 
 
-PriorMean = Annotated[ZeroMean | SupportMean | Pooled, Field(discriminator="kind")]
+class Forecast(Part):
+    """An input that is a forecast of the target itself, such as the seasonal naive one.
+
+    ``name`` is one of those that the family names (``FamilyInfo.forecasts``). The learner on top
+    learns what it leaves: ridge around the value of a season ago, a network around it.
+    """
+
+    kind: Literal["forecast"] = "forecast"
+    name: str = "seasonal_naive"
+
+
+PriorMean = Annotated[ZeroMean | SupportMean | Pooled | Forecast, Field(discriminator="kind")]

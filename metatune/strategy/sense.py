@@ -20,7 +20,7 @@ from metatune.strategy.heads import (
 )
 from metatune.strategy.inner import NoInner, Steps
 from metatune.strategy.own import own_problem
-from metatune.strategy.prior import MODELS, Pooled, SupportMean, ZeroMean
+from metatune.strategy.prior import MODELS, Forecast, Pooled, SupportMean, ZeroMean
 from metatune.tasks.base import Episode, FamilyInfo
 
 GRADIENT_RULES = ("second_order", "truncated", "implicit", "reptile")
@@ -85,6 +85,8 @@ def _prior(strategy: Strategy, info: FamilyInfo, episode: Episode) -> Iterator[s
         head = strategy.head
         if isinstance(head, Ridge) and head.intercept == "free":
             yield "prior.learn has no level to learn: head.intercept free takes it off anyway"
+    if isinstance(prior, Forecast):
+        yield from _forecast(prior, strategy, info)
     if not isinstance(prior, Pooled):
         return
     if problem := own_problem(prior.regressor, "models"):
@@ -92,6 +94,18 @@ def _prior(strategy: Strategy, info: FamilyInfo, episode: Episode) -> Iterator[s
         yield what.replace("allowed: module", f"allowed: {', '.join(MODELS)}, module", 1)
     if min(e.n_support for e in (episode, *strategy.diet.episodes(episode))) < 2:
         yield "prior pooled summarises other support points: it needs two or more"
+
+
+def _forecast(prior: Forecast, strategy: Strategy, info: FamilyInfo) -> Iterator[str]:
+    if prior.name not in info.forecasts:
+        allowed = ", ".join(info.forecasts) or f"none, for {info.name} names no forecasts"
+        yield f"prior.name {prior.name} is no forecast of {info.name}; allowed: {allowed}"
+    augment = strategy.diet.augment
+    if isinstance(augment, TableAugmentation) and (augment.dropout or augment.target_scale):
+        yield (
+            "prior forecast predicts an input in the target's units: diet.augment must leave both "
+            "(dropout and target_scale 0)"
+        )
 
 
 def _head(strategy: Strategy, info: FamilyInfo) -> Iterator[str]:

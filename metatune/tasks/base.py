@@ -75,15 +75,26 @@ class TaskBatch:
 
 @dataclass(frozen=True)
 class Metric:
-    """How a task is judged. ``sign`` is +1 where higher is better, -1 where lower is."""
+    """How a task is judged.
 
-    name: Literal["accuracy", "mse", "r2"]
+    Attributes:
+        name: ``accuracy``; ``mse``; ``r2`` against the mean of the support labels; ``mae``, mean
+            absolute error in units of the support labels' standard deviation; ``mase``, in units
+            of the mean absolute error that a naive forecast has on the support set (Hyndman &
+            Koehler 2006, "Another look at measures of forecast accuracy").
+        sign: +1 where higher is better, -1 where lower is.
+        naive: of ``mase``: the input that is the naive forecast.
+    """
+
+    name: Literal["accuracy", "mse", "r2", "mae", "mase"]
     sign: Literal[1, -1]
+    naive: int | None = None
 
 
 ACCURACY = Metric("accuracy", 1)
 MSE = Metric("mse", -1)
 R2 = Metric("r2", 1)
+MAE = Metric("mae", -1)
 
 
 @dataclass(frozen=True)
@@ -106,6 +117,8 @@ class FamilyInfo:
         views: named ranges ``[from, to)`` of a table's columns, which kernels can look at alone.
         shared_classes: classes mean the same in every task: each task has the number of all of
             them as its way, and a support set may lack some.
+        forecasts: inputs that are forecasts of an example's target, in its own units, by name:
+            what ``prior: {kind: forecast}`` predicts.
     """
 
     name: str
@@ -120,6 +133,7 @@ class FamilyInfo:
     about: str
     views: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     shared_classes: bool = False
+    forecasts: Mapping[str, int] = field(default_factory=dict)
 
     def effective_groups(self, split: Split) -> float:
         """Number of equally large groups that would weigh the same: (sum n)^2 / sum n^2."""

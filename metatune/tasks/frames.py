@@ -60,7 +60,10 @@ class Frame:
 
 
 def read_frame(
-    data: Sequence[str], required: Sequence[tuple[str, str]] = (), text: Iterable[str] = ()
+    data: Sequence[str],
+    required: Sequence[tuple[str, str]] = (),
+    text: Iterable[str] = (),
+    family: str = "table",
 ) -> Frame:
     """Read all files.
 
@@ -68,18 +71,19 @@ def read_frame(
         data: files, globs or folders.
         required: pairs of option and column that every file must have.
         text: columns whose numbers are names, such as ids: read as text from Parquet, too.
+        family: whose data they are, for messages.
 
     Raises:
         OptionError: no file is there, or one lacks a required column.
         DataError: a file cannot be read, with its path and the reason.
     """
-    files, notes = find_files(data)
+    files, notes = find_files(data, family)
     wanted = frozenset(text)
-    frames = [_read(path, wanted) for path in files]
+    frames = [_read(path, wanted, family) for path in files]
     for path, frame in zip(files, frames, strict=True):
         for option, column in required:
             if column not in frame.columns:
-                raise OptionError("table", option, f"no column {column!r} in {path}", listed(frame))
+                raise OptionError(family, option, f"no column {column!r} in {path}", listed(frame))
     notes += tuple(_unequal(files, frames))
     rows = pd.concat(frames, ignore_index=True, sort=False)
     sizes = [len(frame) for frame in frames]
@@ -102,7 +106,9 @@ def listed(frame: pd.DataFrame, most: int = 12) -> str:
 # --- which files ---------------------------------------------------------------------------------
 
 
-def find_files(data: Sequence[str]) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+def find_files(
+    data: Sequence[str], family: str = "table"
+) -> tuple[tuple[Path, ...], tuple[str, ...]]:
     """The files that paths, globs and folders stand for, sorted; with notes on those passed over.
 
     Raises:
@@ -116,12 +122,12 @@ def find_files(data: Sequence[str]) -> tuple[tuple[Path, ...], tuple[str, ...]]:
             single = path.is_file()
             inside = [path] if single else sorted(_inside(path))
         except (OSError, ValueError, NotImplementedError) as error:
-            raise OptionError("table", "data", f"{text!r} ({error})", ALLOWED) from error
+            raise OptionError(family, "data", f"{text!r} ({error})", ALLOWED) from error
         known = [one for one in inside if one.name.lower().endswith((*CSV, *PARQUET))]
         passed_over += len(inside) - len(known)
         if not known:
             what = "a file of another kind" if single else "no CSV or Parquet file"
-            raise OptionError("table", "data", f"{what} at {path}", ALLOWED)
+            raise OptionError(family, "data", f"{what} at {path}", ALLOWED)
         found |= dict.fromkeys(known)
     notes = [f"{passed_over} files of other kinds are not read."] if passed_over else []
     return tuple(sorted(found)), tuple(notes)
@@ -158,7 +164,7 @@ def task_names(files: Sequence[Path]) -> list[str]:
 # --- one file ------------------------------------------------------------------------------------
 
 
-def _read(path: Path, text: frozenset[str]) -> pd.DataFrame:
+def _read(path: Path, text: frozenset[str], family: str) -> pd.DataFrame:
     read: Callable[[Path, frozenset[str]], pd.DataFrame] = (
         _read_parquet if path.name.lower().endswith(PARQUET) else _read_csv
     )
@@ -167,16 +173,16 @@ def _read(path: Path, text: frozenset[str]) -> pd.DataFrame:
             # pandas only warns where it would lose cells of rows that are too long.
             warnings.simplefilter("error", pd.errors.ParserWarning)
             frame = read(path, text)
-    except DataError:
-        raise
+    except DataError as error:
+        raise DataError(f"{family}: {error}") from None
     except (OSError, ValueError, EOFError, pd.errors.ParserWarning, pa.ArrowException) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"table: {path} cannot be read: {reason[:200]}") from error
+        raise DataError(f"{family}: {path} cannot be read: {reason[:200]}") from error
     names = list(frame.columns)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise DataError(
-            f"table: {path}: found the column {twice[0]!r} twice; allowed: each name once"
+            f"{family}: {path}: found the column {twice[0]!r} twice; allowed: each name once"
         )
     return frame
 
@@ -220,7 +226,7 @@ def _read_parquet(path: Path, text: frozenset[str]) -> pd.DataFrame:
         if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_time(kind):
             allowed = "numbers, text, booleans, dates"
             raise DataError(
-                f"table: {path}: found {kind} in the column {field.name!r}; allowed: {allowed}"
+                f"{path}: found {kind} in the column {field.name!r}; allowed: {allowed}"
             )
         if pa.types.is_decimal(kind) or pa.types.is_null(kind):
             column = pc.cast(column, pa.float64())

@@ -59,6 +59,24 @@ def _image_folder(data_dir: str | None, **options: Any) -> TaskFamily:
     return open_image_folder(ImageFolderOptions.of(options))
 
 
+def _forecast(data_dir: str | None, **options: Any) -> TaskFamily:
+    from metatune.tasks.forecast import ForecastOptions, open_forecast
+
+    return open_forecast(ForecastOptions.of(options))
+
+
+def _eia_load(data_dir: str | None) -> TaskFamily:
+    from metatune.tasks.eia_load import open_eia_load
+
+    return open_eia_load(data_dir)
+
+
+def _aus_retail(data_dir: str | None) -> TaskFamily:
+    from metatune.tasks.aus_retail import open_aus_retail
+
+    return open_aus_retail(data_dir)
+
+
 def _glyphs(data_dir: str | None) -> TaskFamily:
     from metatune.tasks.glyphs import open_glyphs
 
@@ -79,8 +97,11 @@ FAMILIES: dict[str, Opener] = {
     "glyphs": _glyphs,
     "omniglot": _omniglot,
     "chembl": _chembl,
+    "eia_load": _eia_load,
+    "aus_retail": _aus_retail,
     "table": _table,
     "image_folder": _image_folder,
+    "forecast": _forecast,
 }
 
 

@@ -309,10 +309,10 @@ def _sizes(groups: Sequence[str]) -> dict[str, int]:
 
 
 def table_splits(
-    sizes: Mapping[str, int], shares: Mapping[str, float]
+    sizes: Mapping[str, int], shares: Mapping[str, float], family: str = "table"
 ) -> dict[Split, tuple[str, ...]]:
     """The groups of each split, see ``group_splits``; sizes are numbers of tasks."""
-    return group_splits("table", sizes, shares, "without a group column each task is a group")
+    return group_splits(family, sizes, shares, "without a group column each task is a group")
 
 
 def _labels(
@@ -418,13 +418,7 @@ class TableFamily:
                 f"{len(small)} of {len(data.tasks)} tasks have fewer than {needed} rows and are "
                 f"never drawn: {_first(small)}."
             )
-        groups = sum(len(of_split) for of_split in info.groups.values())
-        if groups < FEW_GROUPS:
-            told = "; ".join(f"{s} has {', '.join(info.groups[s])}" for s in SPLITS)
-            yield (
-                f"With {groups} groups, fewer than {FEW_GROUPS}, results hang on how they fall: "
-                f"{told}. A claim about new groups takes {MIN_GROUPS} in test."
-            )
+        yield from few_groups(info)
 
     def usable_groups(self, split: Split, episode: Episode) -> tuple[str, ...]:
         """The groups of a split that have a task with enough rows."""
@@ -523,6 +517,17 @@ class TableFamily:
     def _largest(self, split: Split) -> int:
         groups = self._data.splits[split]
         return max(int(self._sizes[task]) for group in groups for task in self._tasks_of[group])
+
+
+def few_groups(info: FamilyInfo) -> Iterator[str]:
+    """A note where splits hang on one or two groups each."""
+    groups = sum(len(of_split) for of_split in info.groups.values())
+    if groups < FEW_GROUPS:
+        told = "; ".join(f"{s} has {', '.join(info.groups[s])}" for s in SPLITS)
+        yield (
+            f"With {groups} groups, fewer than {FEW_GROUPS}, results hang on how they fall: "
+            f"{told}. A claim about new groups takes {MIN_GROUPS} in test."
+        )
 
 
 def _first(names: Sequence[str], most: int = 8) -> str:

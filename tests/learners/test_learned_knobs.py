@@ -9,7 +9,7 @@ from statistics import fmean
 import pytest
 import torch
 from families import MOLECULES, TABLES, WAVES, random_tasks
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metatune.gradient import learned_knobs, promote, write_back
@@ -145,7 +145,6 @@ def test_hypergradients_are_those_of_finite_differences(name):
         assert float(grads[number]) == pytest.approx(measured, rel=1e-5), number
 
 
-@settings(deadline=None)
 @given(name=st.sampled_from(list(PARENTS)), seed=st.integers(0, 1000))
 def test_training_moves_learned_numbers_downhill(name, seed):
     """Where one step of the real training leads them the loss is lower, opposite it is higher."""
@@ -162,7 +161,6 @@ def test_training_moves_learned_numbers_downhill(name, seed):
     assert loss(1.0) < loss(0.0) < loss(-1.0)
 
 
-@settings(deadline=None)
 @given(name=st.sampled_from(list(PARENTS)), by=st.floats(-1, 1))
 def test_a_knob_means_what_the_meta_parameter_meant(name, by):
     """The child predicts at its start what its numbers would have predicted as meta-parameters."""

@@ -46,7 +46,7 @@ def test_a_pooled_linear_model_is_ridge_on_the_rows_of_all_tasks(summary):
     np.testing.assert_allclose(found.query_pooled.flatten().numpy(), expected, atol=1e-3)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32 - 1), changed=st.integers(0, 5))
 def test_a_support_examples_summary_leaves_the_example_out(seed, changed):
     rng = np.random.default_rng(seed)

@@ -39,7 +39,7 @@ while True:
 """
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(some.rows)
 def test_lines_come_back_as_the_rows_that_they_were(rows: list[Row]) -> None:
     data = b"".join(to_line(row) for row in rows)

@@ -127,7 +127,7 @@ def test_a_reason_that_is_not_unicode_does_not_hide_the_run() -> None:
     assert found["rounds"]["moves"].to_pylist() == [["?"]]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(some.rows, st.data())
 def test_folding_in_two_steps_equals_folding_at_once(rows: list[Row], data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(rows)))
@@ -137,7 +137,7 @@ def test_folding_in_two_steps_equals_folding_at_once(rows: list[Row], data: st.D
 # --- generations ----------------------------------------------------------------------------------
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(some.rows, st.data())
 def test_compacted_and_tail_read_as_the_whole_log(rows: list[Row], data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(rows)), max_size=2)))

@@ -9,7 +9,7 @@ from metatune.records.rows import Row, from_plain, to_plain
 from . import strategies_of_rows as some
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(some.rows)
 def test_rows_come_back_from_plain_data_as_they_were(rows: list[Row]) -> None:
     back = [from_plain(json.loads(json.dumps(to_plain(row)))) for row in rows]

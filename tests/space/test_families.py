@@ -9,10 +9,13 @@ import pytest
 
 from metatune.errors import SpaceError
 from metatune.space import Space, load_yaml, parse_space
-from metatune.space.families import OWN, Family, ImageFolder, Omniglot, Table
+from metatune.space.families import OWN, Family, Forecast, ImageFolder, Omniglot, Table
+from metatune.space.families.forecast import CALENDAR
 from metatune.space.source import Source
 from metatune.tasks.base import Episode
+from metatune.tasks.forecast import ForecastOptions
 from metatune.tasks.image_folder import ImageFolderOptions
+from metatune.tasks.steps import FIELDS
 from metatune.tasks.table import SHARES, TableOptions
 
 REST = """
@@ -26,6 +29,16 @@ family:
   data: data/*.csv
   task: customer
   target: y
+"""
+FORECAST = """\
+family:
+  name: forecast
+  shot: 28
+  query: 7
+  data: sales/*.csv
+  series: shop
+  time: day
+  value: sold
 """
 
 
@@ -69,7 +82,12 @@ def test_a_table_has_its_defaults_and_paths_as_seen_from_the_file() -> None:
 def test_what_a_table_says_is_what_its_reader_takes() -> None:
     options = read(TABLE).family.options(Path("/base"))
     assert TableOptions.of(options) == TableOptions(("/base/data/*.csv",), "customer", "y")
-    assert {"table": Table, "omniglot": Omniglot, "image_folder": ImageFolder} == OWN
+    assert {
+        "table": Table,
+        "forecast": Forecast,
+        "omniglot": Omniglot,
+        "image_folder": ImageFolder,
+    } == OWN
 
 
 def test_what_an_image_folder_says_is_what_its_reader_takes() -> None:
@@ -134,3 +152,44 @@ def test_a_mistake_is_refused_where_it_stands(old: str, new: str, told: str) -> 
 def test_a_family_that_is_no_mapping_is_refused() -> None:
     with pytest.raises(SpaceError, match="family: found 7; allowed: a mapping"):
         read("family: 7")
+
+
+# --- time series ----------------------------------------------------------------------------------
+
+
+def test_what_a_forecast_says_is_what_its_reader_takes() -> None:
+    family = read(FORECAST).family
+    assert isinstance(family, Forecast)
+    assert family.episode == Episode(1, 28, 7)
+    plain = family.options(Path("/base"))
+    options = ForecastOptions.of(json.loads(json.dumps(plain)))
+    assert options == ForecastOptions(("/base/sales/*.csv",), ("shop",), "day", "sold", ahead=7)
+    assert plain.keys() == vars(options).keys()
+    assert set(CALENDAR) == set(FIELDS)
+
+
+def test_without_ahead_a_forecast_is_made_for_the_whole_query() -> None:
+    assert read(FORECAST).family.options(None)["ahead"] == 7
+    assert read(FORECAST + "  ahead: 1\n  lags: [1, 7]\n").family.options(None)["ahead"] == 1
+    several = read(FORECAST + "  periods: null\n  calendar: [month]\n").family.options(None)
+    assert (several["periods"], several["calendar"]) == (None, ["month"])
+
+
+@pytest.mark.parametrize(("old", "new", "told"), [
+    ("  value: sold\n", "", "s.yaml:1: family.value: found nothing; allowed: the column that is"),
+    ("value: sold", "value: day", "s.yaml:1: family: found series shop, time day, value day; a"),
+    ("sold\n", "sold\n  group: shop\n", "found group shop, the series; allowed: another, or none"),
+    ("sold\n", "sold\n  lags: [3, 7]\n", "found lags 3, not known yet in a forecast 7 "
+     "steps ahead; allowed: lags from 7, or a smaller ahead"),
+    ("sold\n", "sold\n  change: 1\n", "found change 1, against a value that is not known yet"),
+    ("sold\n", "sold\n  calendar: [moon]\n", 's.yaml:9: family.calendar[0]: found "moon"; allowed: '
+     "hour, weekday"),
+    ("sold\n", "sold\n  periods: {train: 0.9}\n", "family.periods: found shares that sum to 1.4"),
+    ("sold\n", "sold\n  metric: r2\n", 'family.metric: found "r2"; allowed: mae or mase'),
+    ("sold\n", "sold\n  data_dir: /d\n", "found data_dir; allowed: paths in data"),
+    ("sold\n", "sold\n  way: 2000\n", "s.yaml:9: family.way: found 2000"),
+])  # fmt: skip
+def test_a_mistake_in_a_forecast_is_refused_where_it_stands(old: str, new: str, told: str) -> None:
+    with pytest.raises(SpaceError) as refused:
+        read(FORECAST.replace(old, new, 1))
+    assert told in str(refused.value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metatune.errors import SpaceError
@@ -199,7 +199,6 @@ def trees(draw: st.DrawFn) -> dict[str, Any]:
     return {"backbone": backbone, **draw(heads()), "outer": {key: outer[key] for key in names}}
 
 
-@settings(deadline=None)
 @given(trees(), st.data())
 def test_params_of_is_the_inverse_of_walk(data: dict[str, Any], random: st.DataObject) -> None:
     tree = parse_tree(data)
@@ -218,7 +217,6 @@ def test_params_of_is_the_inverse_of_walk(data: dict[str, Any], random: st.DataO
     assert walk_again(tree, params) == (params, partial)
 
 
-@settings(deadline=None)
 @given(trees())
 def test_every_structure_is_a_strategy_whose_numbers_are_in_range(data: dict[str, Any]) -> None:
     tree = parse_tree(data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metatune.errors import SpaceError
@@ -137,7 +137,6 @@ def test_tells_ten_problems_and_how_many_more() -> None:
     assert told[-1].endswith("(and 3 more problems)")
 
 
-@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:

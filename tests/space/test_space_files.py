@@ -299,7 +299,7 @@ def _told_or_resolved(text: str, resolved: Resolve) -> None:
             assert re.match(r"s\.yaml:\d+: .*found .+; allowed: .+", line), line
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(random=st.data())
 def test_any_change_of_a_shipped_file_is_told_or_valid(
     random: st.DataObject, shipped: dict[str, str], resolved: Resolve
@@ -312,7 +312,7 @@ def test_any_change_of_a_shipped_file_is_told_or_valid(
     _told_or_resolved(yaml.safe_dump(data, sort_keys=False), resolved)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(random=st.data())
 def test_any_slip_of_the_keyboard_is_told_or_valid(
     random: st.DataObject, shipped: dict[str, str], resolved: Resolve

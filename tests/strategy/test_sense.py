@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from families import IMAGES, MOLECULES, TABLES, WAVES, family
+from families import IMAGES, MOLECULES, SERIES, TABLES, WAVES, family
 
 from metatune.presets import PRESETS, presets_for
 from metatune.strategy import (
@@ -18,6 +18,7 @@ from metatune.strategy import (
     Amortised,
     Conv4,
     Diet,
+    Forecast,
     ImageAugmentation,
     Linear,
     Logistic,
@@ -116,6 +117,15 @@ REFUSED: list[tuple[FamilyInfo, Strategy, dict[str, Any], list[str]]] = [
      ["prior pooled summarises other support points: it needs two or more"]),
     (WAVES, RIDGE, {"prior": Pooled(), "diet": Diet(start_shot=1)},
      ["prior pooled summarises other support points: it needs two or more"]),
+    (WAVES, RAW, {"prior": Forecast()},
+     ["prior.name seasonal_naive is no forecast of some; allowed: none, for some names no "
+      "forecasts"]),
+    (SERIES, RAW, {"prior": Forecast(name="naive")},
+     ["prior.name naive is no forecast of some; allowed: last_value, seasonal_naive"]),
+    (SERIES, RAW, {"prior": Forecast(),
+                   "diet": Diet(augment=TableAugmentation(target_scale=1.0))},
+     ["prior forecast predicts an input in the target's units: diet.augment must leave both "
+      "(dropout and target_scale 0)"]),
     # --- head
     (WAVES, PROTONET, {}, ["head prototypes needs classes, some is a regression"]),
     (WAVES, PROTONET, {"head": Logistic()}, ["head logistic needs classes, some is a regression"]),

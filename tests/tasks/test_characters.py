@@ -15,7 +15,7 @@ from metatune.errors import DataError
 from metatune.tasks.base import SPLITS, Episode, TaskBatch
 from metatune.tasks.characters import CharacterData, CharacterFamily, common_hand_sets
 
-PROPERTY = settings(deadline=None, max_examples=50)  # a busy machine is no failure
+PROPERTY = settings(max_examples=50)
 EPISODES = st.builds(
     Episode, way=st.integers(2, 6), shot=st.integers(1, 3), query=st.integers(1, 3)
 )

@@ -53,7 +53,7 @@ class TestConformance(FamilyConformance):
         return FAMILY
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(split=st.sampled_from(SPLITS), seed=st.integers(0, 2**60))
 def test_molecules_are_drawn_without_replacement_from_one_target(split, seed):
     tasks = FAMILY.sample(split, Episode(1, 10, 8), [seed])
@@ -65,7 +65,7 @@ def test_molecules_are_drawn_without_replacement_from_one_target(split, seed):
     assert tasks.groups == (f"cluster-{int(potency[0, 0, 0]) // 2}",)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(split=st.sampled_from(SPLITS[1:]), seed=st.integers(0, 2**60))
 def test_query_molecules_of_held_out_splits_are_new_to_train(split, seed):
     data = handmade()

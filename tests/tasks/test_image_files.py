@@ -220,7 +220,7 @@ def test_rows_that_count_are_told_from_copies() -> None:
     assert distinct(digests, [0, 0, 0, 0, 1, 2, 2]) == ([0, 1], [(0, 2)], [[4, 5, 6]])
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(files=folders())
 def test_whatever_a_folder_holds_is_counted_told_or_refused(tmp_path_factory, files) -> None:
     folder = write_folder(tmp_path_factory.mktemp("any") / "d", files)

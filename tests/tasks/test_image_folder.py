@@ -94,7 +94,7 @@ def test_shares_of_the_splits_can_be_given(tmp_path: Path) -> None:
 # --- no leak --------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(split=st.sampled_from(SPLITS), seed=st.integers(0, 2**63 - 1))
 def test_no_image_is_in_support_and_query_and_labels_are_classes_of_one_group(
     grouped, plain, split, seed

@@ -37,7 +37,7 @@ def optimum(x, y):
     return np.linalg.lstsq(with_one(x), y[:, 0].astype(np.float64))[0]
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(times=st.integers(1, 3), seed=st.integers(0, 2**32))
 def test_both_sets_have_the_curvatures_that_are_told(times, seed):
     tasks = FAMILY.sample("train", Episode(1, times * ROWS, ROWS), [seed])

@@ -22,7 +22,7 @@ def find_file(folder):
     return files.find_file("omniglot", module.FILE, "omniglot", folder)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     height=st.integers(28, 110),
     width=st.integers(28, 110),

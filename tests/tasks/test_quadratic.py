@@ -20,7 +20,7 @@ def with_one(x):
     return np.concatenate([x, np.ones_like(x[..., :1])], -1)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(shot=st.sampled_from([4, 8, 20, 40]), seed=st.integers(0, 2**32))
 def test_the_support_loss_has_the_hessian_that_is_told(shot, seed):
     x = with_one(FAMILY.sample("train", Episode(1, shot, 1), [seed]).support_x[0])

@@ -120,7 +120,7 @@ def test_a_column_by_the_name_of_file_is_the_task(tmp_path: Path) -> None:
 # --- no leak --------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(split=st.sampled_from(SPLITS), seed=st.integers(0, 2**63 - 1))
 def test_no_row_is_in_support_and_query_and_all_are_of_one_task(numbers, split, seed) -> None:
     tasks = numbers.sample(split, EPISODE, [seed])
@@ -390,7 +390,7 @@ OPTIONS = st.fixed_dictionaries(
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(frame=tables(), options=OPTIONS, parquet=st.booleans())
 def test_a_table_is_refused_in_a_sentence_or_gives_sound_tasks(
     tmp_path_factory, frame, options, parquet

@@ -1,0 +1,54 @@
+"""The section ``family`` of a space file: which tasks, of which shape, and what a family has to be
+told besides.
+
+A family with options of its own has a room here, and a model under its name in ``OWN``. Its options
+go to ``metatune.tasks.registry.open_family`` as plain data, in every process that opens the family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Discriminator, Tag
+
+from metatune.space.families.base import Family, FromFiles, Shares
+from metatune.space.families.forecast import Forecast
+from metatune.space.families.image_folder import ImageFolder
+from metatune.space.families.omniglot import Omniglot
+from metatune.space.families.table import Table
+
+OWN: dict[str, type[Family]] = {
+    "table": Table,
+    "forecast": Forecast,
+    "image_folder": ImageFolder,
+    "omniglot": Omniglot,
+}
+"""Families that have options of their own."""
+
+
+def _tag(value: Any) -> str:
+    name = value.get("name") if isinstance(value, Mapping) else getattr(value, "name", None)
+    return OWN[name].tag if isinstance(name, str) and name in OWN else Family.tag
+
+
+AnyFamily = Annotated[
+    Annotated[Table, Tag(Table.tag)]
+    | Annotated[Forecast, Tag(Forecast.tag)]
+    | Annotated[ImageFolder, Tag(ImageFolder.tag)]
+    | Annotated[Omniglot, Tag(Omniglot.tag)]
+    | Annotated[Family, Tag(Family.tag)],
+    Discriminator(_tag),
+]
+
+__all__ = [
+    "OWN",
+    "AnyFamily",
+    "Family",
+    "Forecast",
+    "FromFiles",
+    "ImageFolder",
+    "Omniglot",
+    "Shares",
+    "Table",
+]
