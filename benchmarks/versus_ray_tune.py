@@ -30,6 +30,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from itertools import count, product
+from math import inf
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -231,22 +232,30 @@ def ray_tune(family: str, seed: int, workers: int, scratch: Path) -> list[Done]:
 
 
 def curve(done: list[Done], seed: int, sign: int) -> list[tuple[float, float | None]]:
-    """The confirmed score at each of ``TIMES``; None while no trial is complete."""
-    known: dict[tuple[str, str], float] = {}
+    """The confirmed score at each of ``TIMES``.
 
-    def mean(one: Done, split: Split) -> float:
+    None while no trial is complete, and where the one that is handed over fails on ``test``.
+    """
+    known: dict[tuple[str, str], float | None] = {}
+
+    def mean(one: Done, split: Split) -> float | None:
         if (one.job.trial, split) not in known:
             job = replace(
                 one.job, split=split, tasks=JUDGED[split], train=False, run_seed=1_000 + seed
             )
             (result,) = run_trial(job)
-            known[one.job.trial, split] = sum(result.scores) / len(result.scores)
+            scores = result.scores  # none, where a prediction is not finite
+            known[one.job.trial, split] = sum(scores) / len(scores) if scores else None
         return known[one.job.trial, split]
+
+    def on_confirm(one: Done) -> float:
+        score = mean(one, "confirm")
+        return -inf if score is None else sign * score
 
     found: list[tuple[float, float | None]] = []
     for moment in TIMES:
         ready = sorted((d for d in done if d.at <= moment), key=lambda d: -d.select)[:LEADERS]
-        best = max(ready, key=lambda d: sign * mean(d, "confirm"), default=None)
+        best = max(ready, key=on_confirm, default=None)
         found.append((moment, None if best is None else mean(best, "test")))
     return found
 

@@ -155,12 +155,29 @@ def judge(metric: Metric, predictions: Tensor, batch: Tensors) -> Tensor:
     if metric.name in ("mae", "mase"):
         error = (predictions - batch.query_y).double().abs().mean(dim=(1, 2))
         return error / _unit(metric, batch).clamp_min(1e-12)
+    if metric.name == "spearman":
+        return _correlation(_ranks(predictions), _ranks(batch.query_y)).mean(1)
     error = (predictions - batch.query_y).double().square().mean(dim=(1, 2))
     if metric.name == "mse":
         return error
+    if metric.name == "rmse":
+        return error.sqrt()
     level = batch.support_y.mean(1, keepdim=True)
     spread = (level - batch.query_y).double().square().mean(dim=(1, 2))
     return 1 - error / spread.clamp_min(1e-12)  # targets that are all alike leave no spread
+
+
+def _ranks(values: Tensor) -> Tensor:
+    """``(T, Q, O)``: the rank of each example within its task, from 0; equal ones share theirs."""
+    own, other = values.unsqueeze(2), values.unsqueeze(1)
+    return (own > other).double().sum(2) + 0.5 * ((own == other).double().sum(2) - 1)
+
+
+def _correlation(a: Tensor, b: Tensor) -> Tensor:
+    """``(T, O)``: of examples, within each task; 0 where one of both never changes."""
+    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
+    spread = (a.square().sum(1) * b.square().sum(1)).sqrt()
+    return (a * b).sum(1) / spread.clamp_min(1e-12)
 
 
 def _unit(metric: Metric, batch: Tensors) -> Tensor:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import spearmanr
 
 from metatune.errors import Diverged
 from metatune.evaluation import CHUNK, evaluation_tasks, judge, score, scores_jointly
@@ -21,6 +22,8 @@ from metatune.tasks.base import (
     MAE,
     MSE,
     R2,
+    RMSE,
+    SPEARMAN,
     SPLITS,
     Episode,
     Metric,
@@ -268,6 +271,26 @@ def test_r2_of_targets_that_are_all_alike_is_finite() -> None:
     alike = torch.ones(1, 2, 1)
     assert judge(R2, alike, judged(alike, alike)).tolist() == [1.0]
     assert bool(torch.isfinite(judge(R2, 2 * alike, judged(alike, alike))).all())
+
+
+def test_rmse_is_the_root_of_each_tasks_mean_square() -> None:
+    query = torch.tensor([[[0.0], [0.0]], [[1.0], [1.0]]])
+    values = torch.tensor([[[3.0], [4.0]], [[1.0], [1.0]]])
+    assert judge(RMSE, values, judged(query)).tolist() == pytest.approx([12.5**0.5, 0.0])
+
+
+SMALL_NUMBERS = st.integers(-3, 3).map(float)  # with draws
+
+
+@given(pairs=st.lists(st.tuples(SMALL_NUMBERS, SMALL_NUMBERS), min_size=2, max_size=12))
+def test_spearman_is_scipys_and_0_where_nothing_is_told_apart(
+    pairs: list[tuple[float, float]],
+) -> None:
+    values = torch.tensor(pairs)
+    found = judge(SPEARMAN, values[None, :, :1], judged(values[None, :, 1:]))
+    told_apart = all(len(set(column)) > 1 for column in zip(*pairs, strict=True))
+    expected = spearmanr(*zip(*pairs, strict=True)).statistic if told_apart else 0.0
+    assert found.tolist() == pytest.approx([expected])
 
 
 def test_absolute_errors_are_in_units_of_the_support_set() -> None:

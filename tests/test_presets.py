@@ -35,7 +35,7 @@ NEED_CLASSES = {
     "logistic",
 }  # fmt: skip
 NEED_NUMBERS = {"pooled_trees", "pooled_linear", "pooled_ridge", "boosted_trees"}
-NEED_FINGERPRINTS = {"tanimoto_gp"}
+NEED_FINGERPRINTS = {"tanimoto_gp", "tanimoto_neighbours"}
 NEED_FORECASTS = {"seasonal_naive", "last_value", "seasonal_ridge"}
 
 

@@ -39,7 +39,7 @@ def build_head(
         case parts.Prototypes():
             return PrototypeHead(part)
         case parts.NearestNeighbour():
-            return NeighbourHead(part, classes)
+            return NeighbourHead(part, views, classes)
         case parts.GP():
             return GPHead(part, views, classes)
         case parts.Amortised():
@@ -47,6 +47,14 @@ def build_head(
         case parts.OwnHead():
             own: Head = load_own(part, "heads")(features=features, outputs=outputs, **part.options)
             return own
+
+
+def view_of(examples: Examples, view: str, views: Views) -> Tensor:
+    """``(T, N, F)``: the features, the raw inputs, or those columns of them that have a name."""
+    if view == "learned":
+        return examples.features
+    start, end = views.get(view, (0, examples.raw.shape[2]))
+    return examples.raw[..., start:end]
 
 
 # --- by comparison -------------------------------------------------------------------------------
@@ -93,6 +101,7 @@ class NeighbourHead:
     """Votes of the closest support examples; the mean of their targets in a regression."""
 
     part: parts.NearestNeighbour
+    views: Views
     classes: bool
 
     def init(self, generator: torch.Generator) -> Params:
@@ -101,7 +110,8 @@ class NeighbourHead:
     def __call__(
         self, params: Params, support: Examples, targets: Tensor, query: Examples
     ) -> Tensor:
-        close = kernels.similarity(query.features, support.features, self.part.distance)
+        asked, known = (view_of(each, self.part.view, self.views) for each in (query, support))
+        close = kernels.similarity(asked, known, self.part.distance)
         count = min(self.part.neighbours, close.shape[2])
         if self.classes and count == 1:
             # For each class its closest example: as telling as a vote, and no class is at nothing.
@@ -205,7 +215,7 @@ class GPHead:
         total = torch.zeros(())
         for kernel, view in self.part.kernels():
             name = f"{kernel}-{view}"
-            x, y = self._view(a, view), self._view(b, view)
+            x, y = view_of(a, view, self.views), view_of(b, view, self.views)
             if kernel == "rbf":
                 learned = params.get(f"{name}.log_lengthscale")
                 start = torch.tensor(log(self.part.lengthscale), dtype=x.dtype)
@@ -216,12 +226,6 @@ class GPHead:
             amplitude = self.part.amplitude if log_amplitude is None else log_amplitude.exp()
             total = total + amplitude * values
         return total
-
-    def _view(self, examples: Examples, view: str) -> Tensor:
-        if view == "learned":
-            return examples.features
-        start, end = self.views.get(view, (0, examples.raw.shape[2]))
-        return examples.raw[..., start:end]
 
 
 # --- by maximum likelihood -----------------------------------------------------------------------

@@ -46,6 +46,21 @@ def cosine_protonet(info: FamilyInfo) -> Strategy:
 
 
 @register
+def tanimoto_neighbours(info: FamilyInfo) -> Strategy:
+    """The mean potency of the five most similar molecules: k nearest neighbours by Tanimoto.
+
+    Similarity is shared bits over bits in either, of the family's view ``fingerprint``; classes
+    are voted for. Nothing is learned. Families without such a view refuse it.
+    """
+    del info  # refused where there are no fingerprints
+    return Strategy(
+        backbone=NoBackbone(),
+        head=NearestNeighbour(distance="tanimoto", neighbours=5, view="fingerprint"),
+        meta=Meta(rule="none"),
+    )
+
+
+@register
 def nearest_neighbour(info: FamilyInfo) -> Strategy:
     """The label of the closest support example, by Euclidean distance between raw inputs.
 

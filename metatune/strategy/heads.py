@@ -76,12 +76,15 @@ class Prototypes(Part):
 class NearestNeighbour(Part):
     """The label of the closest support examples, by vote; in a regression their mean.
 
-    ``tanimoto`` is the usual similarity of fingerprints: shared bits over bits in either.
+    ``tanimoto`` is the usual similarity of fingerprints: shared bits over bits in either. ``view``
+    is what is compared: ``learned``, the backbone's features, ``raw`` inputs, or a view of these
+    that the family names.
     """
 
     kind: Literal["nearest_neighbour"] = "nearest_neighbour"
     distance: Literal["euclidean", "cosine", "tanimoto"] = "euclidean"
     neighbours: int = Field(1, ge=1, le=1000)
+    view: str = "learned"
 
 
 class GP(Part):

@@ -121,6 +121,9 @@ def _head(strategy: Strategy, info: FamilyInfo) -> Iterator[str]:
             yield f"head.similarity cosine takes start learned or prototypes, not {head.start}"
     if isinstance(head, GP):
         yield from _kernels(head, strategy, info)
+    if isinstance(head, NearestNeighbour) and head.view not in (known := _views(info)):
+        allowed = ", ".join(known)
+        yield f"head.view looks at {head.view}, which {info.name} has not; allowed: {allowed}"
     if isinstance(head, Amortised) and head.summary == "attention" and head.width % head.heads:
         yield f"head.width {head.width} must be a multiple of head.heads {head.heads}"
     if isinstance(head, OwnHead):
@@ -129,8 +132,13 @@ def _head(strategy: Strategy, info: FamilyInfo) -> Iterator[str]:
             yield problem
 
 
+def _views(info: FamilyInfo) -> tuple[str, ...]:
+    """What a head can look at."""
+    return ("learned", "raw", *info.views)
+
+
 def _kernels(head: GP, strategy: Strategy, info: FamilyInfo) -> Iterator[str]:
-    known = ("learned", "raw", *info.views)
+    known = _views(info)
     if not head.kernels():
         yield "head gp needs a kernel: linear, rbf and tanimoto are all off"
     for kernel, view in head.kernels():

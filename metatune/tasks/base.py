@@ -78,22 +78,26 @@ class Metric:
     """How a task is judged.
 
     Attributes:
-        name: ``accuracy``; ``mse``; ``r2`` against the mean of the support labels; ``mae``, mean
-            absolute error in units of the support labels' standard deviation; ``mase``, in units
-            of the mean absolute error that a naive forecast has on the support set (Hyndman &
-            Koehler 2006, "Another look at measures of forecast accuracy").
+        name: ``accuracy``; ``mse``; ``rmse``, its root on each task; ``r2`` against the mean of the
+            support labels; ``spearman``, the correlation of ranks, 0 where all predictions are
+            equal; ``mae``, mean absolute error in units of the support labels' standard
+            deviation; ``mase``, in units of the mean absolute error that a naive forecast has on
+            the support set (Hyndman & Koehler 2006, "Another look at measures of forecast
+            accuracy").
         sign: +1 where higher is better, -1 where lower is.
         naive: of ``mase``: the input that is the naive forecast.
     """
 
-    name: Literal["accuracy", "mse", "r2", "mae", "mase"]
+    name: Literal["accuracy", "mse", "rmse", "r2", "spearman", "mae", "mase"]
     sign: Literal[1, -1]
     naive: int | None = None
 
 
 ACCURACY = Metric("accuracy", 1)
 MSE = Metric("mse", -1)
+RMSE = Metric("rmse", -1)
 R2 = Metric("r2", 1)
+SPEARMAN = Metric("spearman", 1)
 MAE = Metric("mae", -1)
 
 

@@ -20,7 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metatune.errors import DataError
-from metatune.tasks.base import R2, SPLITS, Episode, FamilyInfo, Split, TaskBatch
+from metatune.tasks.base import (
+    R2,
+    RMSE,
+    SPEARMAN,
+    SPLITS,
+    Episode,
+    FamilyInfo,
+    Metric,
+    Split,
+    TaskBatch,
+)
 from metatune.tasks.files import find_file
 
 FILE = "chembl_fewshot.npz"
@@ -81,10 +91,19 @@ def _read(path: Path) -> PotencyData:
         raise DataError(f"{path} is not the ChEMBL file that is expected: {error}") from error
 
 
-def open_chembl(data_dir: str | None = None) -> ChemblFamily:
-    """The family with its standard splits; arguments and errors as of ``read_chembl``."""
+METRICS: Mapping[str, Metric] = {metric.name: metric for metric in (R2, SPEARMAN, RMSE)}
+"""How a task can be judged; the root of the squared error is in log units."""
+
+
+def open_chembl(data_dir: str | None = None, metric: str = "r2") -> ChemblFamily:
+    """The family with its standard splits.
+
+    Args:
+        data_dir: as of ``read_chembl``, errors, too.
+        metric: one of ``METRICS``.
+    """
     data = read_chembl(data_dir)
-    return ChemblFamily(data, chembl_splits(data.clusters))
+    return ChemblFamily(data, chembl_splits(data.clusters), METRICS[metric])
 
 
 def chembl_splits(clusters: NDArray[np.integer]) -> dict[Split, tuple[int, ...]]:
@@ -112,12 +131,15 @@ class ChemblFamily:
     Args:
         data: the measurements.
         splits: the clusters of each split; one that is left out or empty cannot be drawn from.
+        metric: how a task is judged.
 
     Raises:
         DataError: a cluster is unknown or in two splits.
     """
 
-    def __init__(self, data: PotencyData, splits: Mapping[Split, Sequence[int]]) -> None:
+    def __init__(
+        self, data: PotencyData, splits: Mapping[Split, Sequence[int]], metric: Metric = R2
+    ) -> None:
         self._data = data
         self._splits = {split: tuple(splits.get(split, ())) for split in SPLITS}
         listed = [c for members in self._splits.values() for c in members]
@@ -139,14 +161,14 @@ class ChemblFamily:
             kind="regression",
             input_shape=(self._inputs.shape[1],),
             outputs=1,
-            metric=R2,
+            metric=metric,
             train_classes=0,
             groups={
                 split: {group: len(targets) for group, targets in groups.items()}
                 for split, groups in self._targets.items()
             },
             grouped=True,
-            baselines=("ridge",),
+            baselines=("support_mean", "ridge", "tanimoto_neighbours", "tanimoto_gp"),
             about="Potency of molecules on protein targets, a task a target (ChEMBL 22.1).",
             views={"fingerprint": (0, BITS), "descriptors": (BITS, self._inputs.shape[1])},
         )

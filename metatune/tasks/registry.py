@@ -41,10 +41,10 @@ def _noisy_quadratic(data_dir: str | None) -> TaskFamily:
     return NoisyQuadraticFamily()
 
 
-def _chembl(data_dir: str | None) -> TaskFamily:
+def _chembl(data_dir: str | None, metric: str = "r2") -> TaskFamily:
     from metatune.tasks.chembl import open_chembl
 
-    return open_chembl(data_dir)
+    return open_chembl(data_dir, metric)
 
 
 def _table(data_dir: str | None, **options: Any) -> TaskFamily:

@@ -119,6 +119,14 @@ def test_a_lone_neighbour_is_told_with_the_closest_of_each_class(
         np.testing.assert_allclose(found[task, point].numpy(), best, rtol=1e-7, atol=1e-7)
 
 
+def test_neighbours_may_be_those_of_a_view_of_the_inputs():
+    s, y, q = examples(0, 6, 4)
+    views = {"fingerprint": (1, 3)}
+    found = predict(NearestNeighbour(view="fingerprint"), s, y, q, views=views)
+    columns = Examples(s.raw[..., 1:3], s.raw[..., 1:3]), Examples(q.raw[..., 1:3], q.raw[..., 1:3])
+    torch.testing.assert_close(found, predict(NearestNeighbour(), columns[0], y, columns[1]))
+
+
 def test_more_neighbours_than_there_are_support_points_are_all_of_them():
     s, y, q = examples(0, 3, 4)
     found = predict(NearestNeighbour(neighbours=9), s, y, q)

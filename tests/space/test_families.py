@@ -9,7 +9,7 @@ import pytest
 
 from metatune.errors import SpaceError
 from metatune.space import Space, load_yaml, parse_space
-from metatune.space.families import OWN, Family, Forecast, ImageFolder, Omniglot, Table
+from metatune.space.families import OWN, Chembl, Family, Forecast, ImageFolder, Omniglot, Table
 from metatune.space.families.forecast import CALENDAR
 from metatune.space.source import Source
 from metatune.tasks.base import Episode
@@ -84,6 +84,7 @@ def test_what_a_table_says_is_what_its_reader_takes() -> None:
     assert TableOptions.of(options) == TableOptions(("/base/data/*.csv",), "customer", "y")
     assert {
         "table": Table,
+        "chembl": Chembl,
         "forecast": Forecast,
         "omniglot": Omniglot,
         "image_folder": ImageFolder,
@@ -110,6 +111,15 @@ def test_a_mistake_in_an_image_folder_is_refused(said: str, told: str) -> None:
     with pytest.raises(SpaceError) as refused:
         read(f"family: {{name: image_folder, {said}}}")
     assert told in str(refused.value)
+
+
+def test_chembl_says_its_metric() -> None:
+    family = read("family: {name: chembl, shot: 16}").family
+    assert family.options(None) == {"metric": "r2"}
+    family = read("family: {name: chembl, shot: 16, metric: rmse}").family
+    assert family.options(None) == {"metric": "rmse"}
+    with pytest.raises(SpaceError, match=r'family\.metric: found "mae"; allowed: r2, spear'):
+        read("family: {name: chembl, shot: 16, metric: mae}")
 
 
 def test_omniglot_says_its_background() -> None:

@@ -102,6 +102,12 @@ def test_the_standard_splits_share_the_clusters_out_and_keep_the_largest_for_tra
     assert all(len(splits[split]) == 2 for split in SPLITS[1:])
 
 
+def test_tasks_may_be_judged_by_ranks_or_in_log_units(data_dir):
+    for name, sign in (("r2", 1), ("spearman", 1), ("rmse", -1)):
+        metric = open_chembl(data_dir, name).info.metric
+        assert (metric.name, metric.sign) == (name, sign)
+
+
 def test_the_real_data_hold_what_is_told_of_them(data_dir):
     family = open_chembl(data_dir)
     assert family.info.metric == R2

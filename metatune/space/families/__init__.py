@@ -13,12 +13,14 @@ from typing import Annotated, Any
 from pydantic import Discriminator, Tag
 
 from metatune.space.families.base import Family, FromFiles, Shares
+from metatune.space.families.chembl import Chembl
 from metatune.space.families.forecast import Forecast
 from metatune.space.families.image_folder import ImageFolder
 from metatune.space.families.omniglot import Omniglot
 from metatune.space.families.table import Table
 
 OWN: dict[str, type[Family]] = {
+    "chembl": Chembl,
     "table": Table,
     "forecast": Forecast,
     "image_folder": ImageFolder,
@@ -34,6 +36,7 @@ def _tag(value: Any) -> str:
 
 AnyFamily = Annotated[
     Annotated[Table, Tag(Table.tag)]
+    | Annotated[Chembl, Tag(Chembl.tag)]
     | Annotated[Forecast, Tag(Forecast.tag)]
     | Annotated[ImageFolder, Tag(ImageFolder.tag)]
     | Annotated[Omniglot, Tag(Omniglot.tag)]
@@ -44,6 +47,7 @@ AnyFamily = Annotated[
 __all__ = [
     "OWN",
     "AnyFamily",
+    "Chembl",
     "Family",
     "Forecast",
     "FromFiles",

@@ -1,0 +1,27 @@
+"""The family ``chembl``: how a task is judged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from metatune.space.families.base import Family
+
+
+class Chembl(Family):
+    """Potency of molecules on protein targets."""
+
+    tag: ClassVar[str] = "chembl"
+
+    name: Literal["chembl"] = Field("chembl", description="chembl")
+    metric: Literal["r2", "spearman", "rmse"] = Field(
+        "r2",
+        description="r2 against the mean of the support, the correlation of ranks, or the root of "
+        "the squared error in log units",
+    )
+
+    def options(self, base: Path | None) -> dict[str, Any]:
+        """The metric."""
+        return {"metric": self.metric}
