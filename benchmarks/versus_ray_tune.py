@@ -5,10 +5,10 @@
 
 Ray Tune searches the same knobs (define by run, as conditional ones need), begins with the presets
 (``points_to_evaluate``), reuses actors, stops by ASHA at the same rungs, and trains to the resource
-that metatune's last round has. Trials are metatune's own (``run_trial``), so a strategy learns the
-same in both. What is compared is the *confirmed score over time*: of the trials completed so far
-the six best on ``select`` are scored on ``confirm``, the same tasks for both, and the best of them
-is judged on ``test``.
+that metatune's last round has (live, it has one round). Trials are metatune's own (``run_trial``),
+so a strategy learns the same in both. What is compared is the *confirmed score over time*: of the
+trials completed so far the six best on ``select`` are scored on ``confirm``, the same tasks for
+both, and the best of them is judged on ``test``.
 
 Live, both run at the same time with a worker on a core each, so whatever else the machine does
 strikes both; the confirmation is made afterwards and costs neither of them time. Replayed, time is
@@ -58,8 +58,8 @@ MINUTES = 2.0
 TIMES = tuple(range(10, 121, 10))  # seconds at which the score is asked for
 JUDGED = {"confirm": 100, "test": 200}  # tasks
 SPACES = {  # the ready spaces, with what fits into two minutes
-    "sinusoid": ("search_spaces/sinusoid.yaml", {"full": 600_000, "rungs": 3, "reduction": 3}),
-    "glyphs": ("search_spaces/quickstart.yaml", {"full": 20_000, "rungs": 3, "reduction": 3}),
+    "sinusoid": ("search_spaces/sinusoid.yaml", {"full": 1_200_000, "rungs": 3, "reduction": 3}),
+    "glyphs": ("search_spaces/quickstart.yaml", {"full": 40_000, "rungs": 3, "reduction": 3}),
 }
 BUDGETS = (40, 75, 150)  # core seconds of metatune, replayed
 CORE_TIMES = (30, 40, 50, 60, 75, 100, 125, 150, 200)  # of Ray Tune
@@ -86,6 +86,7 @@ def opened(family: str, scratch: Path) -> Path:
     plain, _ = load_yaml(Path(file))
     plain |= {
         "resource": resource,
+        "rounds": {"count": 1},
         "budget": {"trials": 100_000, "minutes": MINUTES},
         "verdict": {"seeds": 1, "finalists": 1, "best_seeds": 1},
     }

@@ -280,11 +280,43 @@ def tasks() -> str:
     return markdown(("rows a task", "form", "tasks a batch", "tasks a second"), rows)
 
 
+def results() -> str:
+    """A row a strategy of each problem: its score with each seed, and the winner over it."""
+    found, rows = read_lines("results.jsonl"), []
+    for (family, setting), problem in found.groupby(["family", "setting"], sort=False):
+        seeds = sorted(problem["seed"].unique())
+        # Entrants stand best first: of several further finalists the best.
+        roles = problem.assign(role=problem.apply(_role, axis=1))
+        roles = roles.drop_duplicates(["seed", "role"])
+        for role in dict.fromkeys(roles.sort_values("winner", ascending=False)["role"]):
+            own = roles[roles["role"] == role].set_index("seed")
+            row: list[object] = [family, setting, role]
+            for seed in seeds:
+                told = own.loc[seed] if seed in own.index else None
+                row += ["", ""] if told is None else [
+                    f"{told['score']:.3f} [{told['score_low']:.3f}, {told['score_high']:.3f}]",
+                    "" if told["winner"] else f"{told['behind']:+.3f} "
+                    f"[{told['behind_low']:+.3f}, {told['behind_high']:+.3f}]",
+                ]  # fmt: skip
+            rows.append(row)
+    heads = ["family", "tasks", "strategy"]
+    for seed in sorted(found["seed"].unique()):
+        heads += [f"seed {seed}: test", "winner better by"]
+    return markdown(heads, rows)
+
+
+def _role(row: pd.Series) -> str:
+    """The name of an entrant that is the same with every seed."""
+    if row["winner"]:
+        return "**metatune's winner**"
+    return "a further finalist" if row["origin"] in ("proposed", "incumbent") else row["name"]
+
+
 TABLES: dict[str, Callable[[], str]] = {
     f.__name__: f
     for f in (
         sinusoid, omniglot, omniglot_long, chembl, prior, replay, versus_replay, versus_live,
-        gradient, ensemble, tasks,
+        gradient, ensemble, tasks, results,
     )
 }  # fmt: skip
 
