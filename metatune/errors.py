@@ -6,6 +6,8 @@ command line prints it without a traceback and exits with code 2.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class MetatuneError(Exception):
     """Base of every error that metatune raises on purpose."""
@@ -52,3 +54,9 @@ class Diverged(MetatuneError, ArithmeticError):  # noqa: N818 - a result, not an
         super().__init__(f"{what} at meta-step {step}")
         self.step = step
         self.what = what
+
+
+def first_of(names: Sequence[str], most: int = 8) -> str:
+    """Names for a message: the first ones, and how many more."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(f"{name:.40}" for name in names[:most]) + more

@@ -19,9 +19,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from metatune.errors import DataError, OptionError
+from metatune.errors import DataError, OptionError, first_of
 from metatune.tasks.base import MAE, SPLITS, Episode, FamilyInfo, Metric, Split, TaskBatch
 from metatune.tasks.draws import below
+from metatune.tasks.pools import Pool
 from metatune.tasks.series import (
     NAME,
     Columns,
@@ -29,12 +30,12 @@ from metatune.tasks.series import (
     Series,
     changes,
     filled,
-    first_of,
     logarithms,
     read_series,
 )
+from metatune.tasks.splits import few_groups
 from metatune.tasks.steps import DAY, SECOND, Whole, calendar_inputs
-from metatune.tasks.table import SHARES, few_groups, table_splits
+from metatune.tasks.table import SHARES, table_splits
 
 POOLED = ("pooled_linear", "boosted_trees", "pooled_trees", "pooled_ridge")
 FARTHEST = 1e6  # standard deviations of the support: beyond that a value is cut
@@ -174,22 +175,18 @@ def open_forecast(options: ForecastOptions) -> ForecastFamily:
 
 
 @dataclass(frozen=True)
-class _Pool:
+class _Starts:
     """The tasks of a split: where they start, series by series and group by group.
 
     Attributes:
-        groups: those that have a task, and the place of each.
-        of_group: ``(G + 1,)``: group g's series are ``series[of_group[g]:of_group[g + 1]]``.
-        series: ``(K,)`` numbers of series.
-        of_series: ``(K + 1,)``: the k-th series starts tasks at
-            ``starts[of_series[k]:of_series[k + 1]]``.
+        series: numbers of the series that have a task.
+        first: ``(K + 1,)``: the pool's k-th series starts tasks at
+            ``starts[first[k]:first[k + 1]]``.
         starts: places in all values.
     """
 
-    groups: tuple[str, ...]
-    of_group: Whole
-    series: Whole
-    of_series: Whole
+    series: Pool
+    first: Whole
     starts: Whole
 
 
@@ -217,7 +214,7 @@ class ForecastFamily:
         self._calendar, fields = calendar_inputs(series.step.times(used), setting.calendar)
         self._low = int(used[0])
         self._periods = _periods(self._low, int(used[-1]) + 1, setting.periods)
-        self._pools: dict[tuple[Split, int, int], _Pool] = {}
+        self._found: dict[tuple[Split, int, int], _Starts] = {}
         self._starting: dict[tuple[int, int], tuple[Mask, Mask, Mask]] = {}
         lags, forecasts = setting.all_lags, setting.forecasts
         naive = forecasts["seasonal_naive"]
@@ -278,7 +275,9 @@ class ForecastFamily:
         ):
             if lost.any():
                 yield f"{lost.sum()} of {fits.sum()} stretches are never drawn: {why}."
-        usable = {name for s in SPLITS for name in self._names_of(self._pool(s, episode))}
+        usable = {
+            name for s in SPLITS for name in self._names_of(self._starts_of(s, episode).series)
+        }
         unused = [name for name in series.names if name not in usable]
         if unused:
             names = first_of(unused)
@@ -299,14 +298,14 @@ class ForecastFamily:
         )
         return np.datetime_as_string(self._series.step.times(numbers).to_numpy(), unit=unit)
 
-    def _names_of(self, pool: _Pool) -> list[str]:
-        return [self._series.names[number] for number in pool.series.tolist()]
+    def _names_of(self, pool: Pool) -> list[str]:
+        return [self._series.names[number] for number in pool.members.tolist()]
 
     # --- which tasks there are -------------------------------------------------------------------
 
     def usable_groups(self, split: Split, episode: Episode) -> tuple[str, ...]:
         """The groups of a split that have a whole task in its period."""
-        return self._pool(split, episode).groups
+        return self._starts_of(split, episode).series.groups
 
     def check(self, episode: Episode) -> None:
         """Raise DataError unless every split has a whole task."""
@@ -356,13 +355,13 @@ class ForecastFamily:
             varied &= _within(_differs(values, setting.seasonal), place - shot, place) > 0
         return fits, whole, varied
 
-    def _pool(self, split: Split, episode: Episode) -> _Pool:
+    def _starts_of(self, split: Split, episode: Episode) -> _Starts:
         key = (split, episode.n_support, episode.n_query)
-        if key not in self._pools:
-            self._pools[key] = self._find(split, episode)
-        return self._pools[key]
+        if key not in self._found:
+            self._found[key] = self._find(split, episode)
+        return self._found[key]
 
-    def _find(self, split: Split, episode: Episode) -> _Pool:
+    def _find(self, split: Split, episode: Episode) -> _Starts:
         series, (start, end) = self._series, self._period(split, episode)
         groups = list(self.info.groups[split])
         of_series = np.array([groups.index(g) if g in groups else -1 for g in series.groups])
@@ -376,13 +375,9 @@ class ForecastFamily:
         first = np.flatnonzero(np.r_[True, np.diff(number) != 0]) if len(number) else number
         members = number[first]
         usable, counts = np.unique(of_series[members], return_counts=True)
-        return _Pool(
-            tuple(groups[g] for g in usable.tolist()),
-            np.concatenate([[0], np.cumsum(counts)]),
-            members,
-            np.append(first, len(starts)),
-            starts,
-        )
+        names = tuple(groups[g] for g in usable.tolist())
+        pool = Pool(names, np.concatenate([[0], np.cumsum(counts)]), members)
+        return _Starts(pool, np.append(first, len(starts)), starts)
 
     # --- tasks -----------------------------------------------------------------------------------
 
@@ -401,24 +396,14 @@ class ForecastFamily:
         Raises:
             DataError: where no group, or a group asked for, has such a task.
         """
-        pool = self._pool(split, episode)
-        place = {group: number for number, group in enumerate(pool.groups)}
-        unknown = [group for group in groups or () if group not in place]
-        if not pool.groups or unknown or (groups is not None and len(groups) != len(seeds)):
-            found = f"groups {', '.join(unknown) or 'none'} for {len(seeds)} seeds"
-            allowed = f"one of the split {split!r} a seed: {', '.join(pool.groups) or 'none'}"
-            raise DataError(f"{self.info.name}: found {found}; allowed: {allowed}")
-        drawn = np.array([int(seed) for seed in seeds], np.uint64)
-        if groups is None:
-            group = below(drawn, 1, len(pool.groups))
-        else:
-            group = np.array([place[name] for name in groups], np.int64)
-        first = pool.of_group[group]
-        member = first + below(drawn, 2, pool.of_group[group + 1] - first)
-        first = pool.of_series[member]
-        start = pool.starts[first + below(drawn, 3, pool.of_series[member + 1] - first)]
+        found = self._starts_of(split, episode)
+        pool, drawn = found.series, np.array([int(seed) for seed in seeds], np.uint64)
+        group = pool.draw_groups(self.info.name, split, drawn, groups)
+        member = pool.draw(drawn, 2, group)
+        first = found.first[member]
+        start = found.starts[first + below(drawn, 3, found.first[member + 1] - first)]
         x, y = self._examples(start, episode.n_support, episode.n_query)
-        names = [self._series.names[number] for number in pool.series[member].tolist()]
+        names = [self._series.names[number] for number in pool.members[member].tolist()]
         when = self._labels(self._numbers[start]).tolist()
         shot = episode.n_support
         return TaskBatch(
@@ -430,7 +415,7 @@ class ForecastFamily:
                 f"{name}-{time}-{seed:012x}"
                 for name, time, seed in zip(names, when, drawn.tolist(), strict=True)
             ),
-            groups=tuple(pool.groups[number] for number in group.tolist()),
+            groups=pool.names(group),
         )
 
     def _examples(

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metatune.errors import DataError, OptionError
-from metatune.statistics import MIN_GROUPS
+from metatune.errors import DataError, OptionError, first_of
 from metatune.tasks.base import ACCURACY, SPLITS, Episode, FamilyInfo, Split, TaskBatch
-from metatune.tasks.draws import below, hashed, without_replacement
+from metatune.tasks.draws import hashed, without_replacement
 from metatune.tasks.image_files import Colour, ImageData, Levels, read_images
-from metatune.tasks.splits import FEW_GROUPS, group_splits
+from metatune.tasks.pools import Pool
+from metatune.tasks.splits import few_groups, group_splits
 
 SIZE = 28
 SHARES = {"train": 0.4, "select": 0.2, "confirm": 0.2, "test": 0.2}
@@ -63,21 +63,6 @@ def open_image_folder(options: ImageFolderOptions) -> ImageFolderFamily:
     return ImageFolderFamily(data, options.splits, grouped=options.levels == "group/class")
 
 
-@dataclass(frozen=True)
-class _Pool:
-    """The classes of a split that have enough images, in groups with enough of them.
-
-    Attributes:
-        groups: names.
-        first: ``(G + 1,)``: group g's classes are ``classes[first[g]:first[g + 1]]``.
-        classes: numbers of classes.
-    """
-
-    groups: tuple[str, ...]
-    first: NDArray[np.int64]
-    classes: NDArray[np.int64]
-
-
 class ImageFolderFamily:
     """N classes of one group, some images of each to learn from and others to be judged on.
 
@@ -89,7 +74,7 @@ class ImageFolderFamily:
 
     def __init__(self, data: ImageData, shares: Mapping[str, float], grouped: bool) -> None:
         self._data, self._sizes = data, data.sizes
-        self._pools: dict[tuple[Split, int, int], _Pool] = {}
+        self._pools: dict[tuple[Split, int, int], Pool] = {}
         members: dict[str, list[int]] = {}
         for number, name in enumerate(data.classes):
             members.setdefault(name.partition("/")[0], []).append(number)
@@ -152,10 +137,10 @@ class ImageFolderFamily:
         if small:
             yield (
                 f"{len(small)} of {len(self._data.classes)} classes have fewer than {needed} "
-                f"images, shot and query together, and are never drawn: {_first(small)}."
+                f"images, shot and query together, and are never drawn: {first_of(small)}."
             )
         if not self.info.grouped:
-            told = "; ".join(f"{s} has {_first(self.class_names(s), 20)}" for s in SPLITS)
+            told = "; ".join(f"{s} has {first_of(self.class_names(s), 20)}" for s in SPLITS)
             yield (
                 "Without a group level, splits are made by whole classes, and a task draws from "
                 f"all of its split: {told}. Results are about new tasks of the classes of test."
@@ -170,15 +155,9 @@ class ImageFolderFamily:
         if unused:
             yield (
                 f"{len(unused)} groups have fewer than {episode.way} such classes and are never "
-                f"drawn: {_first(unused)}."
+                f"drawn: {first_of(unused)}."
             )
-        groups = sum(len(of_split) for of_split in self.info.groups.values())
-        if groups < FEW_GROUPS:
-            told = "; ".join(f"{s} has {', '.join(self.info.groups[s])}" for s in SPLITS)
-            yield (
-                f"With {groups} groups, fewer than {FEW_GROUPS}, results hang on how they fall: "
-                f"{told}. A claim about new groups takes {MIN_GROUPS} in test."
-            )
+        yield from few_groups(self.info)
 
     def usable_groups(self, split: Split, episode: Episode) -> tuple[str, ...]:
         """The groups of a split with enough classes of enough images."""
@@ -219,33 +198,24 @@ class ImageFolderFamily:
             DataError: where no group, or a group asked for, can hold such a task.
         """
         data, pool = self._data, self._pool(split, episode)
-        unknown = [group for group in groups or () if group not in pool.groups]
-        if not pool.groups or unknown or (groups is not None and len(groups) != len(seeds)):
-            found = f"groups {_first(unknown) or 'none'} for {len(seeds)} seeds"
-            allowed = f"one of the split {split!r} a seed: {_first(pool.groups) or 'none'}"
-            raise DataError(f"image_folder: found {found}; allowed: {allowed}")
         total, way, shot = len(seeds), episode.way, episode.shot
         drawn = np.array([int(seed) for seed in seeds], np.uint64)
-        if groups is None:
-            group = below(drawn, 1, len(pool.groups))
-        else:
-            group = np.array([pool.groups.index(name) for name in groups], np.int64)
-        first = pool.first[group]
-        picked = without_replacement(drawn, 2, pool.first[group + 1] - first, way)
-        classes = pool.classes[first[:, None] + picked].ravel()
+        group = pool.draw_groups("image_folder", split, drawn, groups)
+        picked = without_replacement(drawn, 2, pool.sizes(group), way)
+        classes = pool.members[pool.first[group][:, None] + picked].ravel()
         each = hashed(drawn, 3, np.arange(way, dtype=np.uint64)).ravel()
         picked = without_replacement(each, 4, self._sizes[classes], shot + episode.query)
         rows = data.rows[data.start[classes][:, None] + picked].reshape(total, way, -1)
         labels = np.arange(way, dtype=np.int64)
         numbers = self._number_in_split[classes].reshape(total, way)
-        names = [pool.groups[g] for g in group.tolist()]
+        names = pool.names(group)
         return TaskBatch(
             support_x=self._pixels(rows[:, :, :shot]),
             support_y=np.tile(labels.repeat(shot), (total, 1)),
             query_x=self._pixels(rows[:, :, shot:]),
             query_y=np.tile(labels.repeat(episode.query), (total, 1)),
             ids=tuple(f"{g}-{s:012x}" for g, s in zip(names, drawn.tolist(), strict=True)),
-            groups=tuple(names),
+            groups=names,
             support_class=numbers.repeat(shot, axis=1),
             query_class=numbers.repeat(episode.query, axis=1),
         )
@@ -256,7 +226,8 @@ class ImageFolderFamily:
         pixels /= 255
         return pixels
 
-    def _pool(self, split: Split, episode: Episode) -> _Pool:
+    def _pool(self, split: Split, episode: Episode) -> Pool:
+        """The classes with enough images, of groups with enough of them."""
         key = (split, episode.way, episode.shot + episode.query)
         if key not in self._pools:
             enough = {
@@ -264,11 +235,7 @@ class ImageFolderFamily:
                 for name, classes in self._classes[split].items()
             }
             usable = {name: own for name, own in enough.items() if len(own) >= episode.way}
-            self._pools[key] = _Pool(
-                tuple(usable),
-                np.cumsum([0, *(len(own) for own in usable.values())]),
-                np.array([k for own in usable.values() for k in own], np.int64),
-            )
+            self._pools[key] = Pool.of(usable)
         return self._pools[key]
 
     def _largest_way(self, split: Split, images: int) -> int:
@@ -284,9 +251,3 @@ class ImageFolderFamily:
 
 def _told(numbers: Mapping[Split, int]) -> str:
     return ", ".join(f"{split} {n}" for split, n in numbers.items())
-
-
-def _first(names: Sequence[str], most: int = 8) -> str:
-    """Names for a message: the first ones, and how many more."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(f"{name:.40}" for name in names[:most]) + more

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from metatune.errors import DataError, OptionError
+from metatune.errors import DataError, OptionError, first_of
 from metatune.tasks.columns import DATE_FORMATS, as_dates, as_numbers, as_text, guess_kind
 from metatune.tasks.frames import Frame, read_frame, task_names
 from metatune.tasks.steps import ALLOWED, Step, Whole, infer_step
@@ -357,9 +357,3 @@ def _note(notes: list[str], frame: Frame, out: Mask, why: str) -> None:
     if out.any():
         first = frame.place(int(np.flatnonzero(out)[0]))
         notes.append(f"{out.sum()} of {len(out)} rows are left out: {why} (first: {first}).")
-
-
-def first_of(names: Sequence[str], most: int = 8) -> str:
-    """Names for a message: the first ones, and how many more."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(f"{name:.40}" for name in names[:most]) + more

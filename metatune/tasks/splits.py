@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
 from metatune.errors import DataError
-from metatune.tasks.base import SPLITS, Split
+from metatune.statistics import MIN_GROUPS
+from metatune.tasks.base import SPLITS, FamilyInfo, Split
 
 FEW_GROUPS = 12  # fewer make each split hang on one or two of them
 LARGEST = 8  # one group in so many, the largest, belongs into train
@@ -54,6 +55,17 @@ def group_splits(
         for split, (start, end) in zip(held_out, pairwise(ends), strict=True)
     } | {"train": [*large, *others[ends[-1] :]]}
     return {split: tuple(sorted(found[split])) for split in SPLITS}
+
+
+def few_groups(info: FamilyInfo) -> Iterator[str]:
+    """A note where splits hang on one or two groups each."""
+    groups = sum(len(of_split) for of_split in info.groups.values())
+    if groups < FEW_GROUPS:
+        told = "; ".join(f"{s} has {', '.join(info.groups[s])}" for s in SPLITS)
+        yield (
+            f"With {groups} groups, fewer than {FEW_GROUPS}, results hang on how they fall: "
+            f"{told}. A claim about new groups takes {MIN_GROUPS} in test."
+        )
 
 
 def _hash(name: str) -> str:

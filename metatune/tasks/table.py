@@ -15,8 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from metatune.errors import DataError, OptionError
-from metatune.statistics import MIN_GROUPS
+from metatune.errors import DataError, OptionError, first_of
 from metatune.tasks.base import (
     ACCURACY,
     MSE,
@@ -28,9 +27,10 @@ from metatune.tasks.base import (
     TaskBatch,
 )
 from metatune.tasks.columns import as_numbers, as_text, encode, guess_kind, guess_target
-from metatune.tasks.draws import below, without_replacement
+from metatune.tasks.draws import without_replacement
 from metatune.tasks.frames import Frame, listed, read_frame, task_names
-from metatune.tasks.splits import FEW_GROUPS, group_splits
+from metatune.tasks.pools import Pool
+from metatune.tasks.splits import few_groups, group_splits
 
 FILE = "file"
 """As task: each file is a task, unless a column has this name."""
@@ -330,23 +330,6 @@ def _labels(
 # --- from rows to tasks --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Pool:
-    """The tasks of a split that have enough rows, group by group.
-
-    Attributes:
-        groups: those that have such a task.
-        first: ``(G + 1,)``: group g's tasks are ``tasks[first[g]:first[g + 1]]``.
-        tasks: numbers of tasks.
-        place: the number of each group.
-    """
-
-    groups: tuple[str, ...]
-    first: NDArray[np.int64]
-    tasks: NDArray[np.int64]
-    place: Mapping[str, int]
-
-
 class TableFamily:
     """Regression or classification within the rows of one task.
 
@@ -358,7 +341,7 @@ class TableFamily:
     def __init__(self, data: TableData, metric: Literal["r2", "mse"] = "r2") -> None:
         self._data = data
         self._sizes = data.sizes
-        self._pools: dict[tuple[Split, int], _Pool] = {}
+        self._pools: dict[tuple[Split, int], Pool] = {}
         count = _sizes(data.groups)
         classes = len(data.classes)
         numbers, inputs = data.numbers, len(data.inputs)
@@ -408,7 +391,7 @@ class TableFamily:
         what = f"{len(data.classes)} classes" if data.classes else "a number"
         yield (
             f"{len(data.tasks)} tasks with {len(data.x)} rows; {what} from {len(data.inputs)} "
-            f"inputs: {_first(data.inputs)}."
+            f"inputs: {first_of(data.inputs)}."
         )
         yield from data.notes
         needed = episode.n_support + episode.n_query
@@ -416,7 +399,7 @@ class TableFamily:
         if small:
             yield (
                 f"{len(small)} of {len(data.tasks)} tasks have fewer than {needed} rows and are "
-                f"never drawn: {_first(small)}."
+                f"never drawn: {first_of(small)}."
             )
         yield from few_groups(info)
 
@@ -429,7 +412,7 @@ class TableFamily:
         way = len(self._data.classes) or 1
         if episode.way != way or episode.shot < 1 or episode.query < 1:
             found = f"way {episode.way}, shot {episode.shot}, query {episode.query}"
-            classes = f" (classes {_first(self._data.classes)})" if self._data.classes else ""
+            classes = f" (classes {first_of(self._data.classes)})" if self._data.classes else ""
             raise DataError(f"table: found {found}; allowed: way {way}{classes}, the others from 1")
         needed = episode.n_support + episode.n_query
         for split in SPLITS:
@@ -457,18 +440,9 @@ class TableFamily:
             DataError: where no group, or a group asked for, can hold such a task.
         """
         data, pool = self._data, self._pool(split, episode)
-        unknown = [group for group in groups or () if group not in pool.place]
-        if not pool.groups or unknown or (groups is not None and len(groups) != len(seeds)):
-            found = f"groups {_first(unknown) or 'none'} for {len(seeds)} seeds"
-            allowed = f"one of the split {split!r} a seed: {_first(pool.groups) or 'none'}"
-            raise DataError(f"table: found {found}; allowed: {allowed}")
         drawn = np.array([int(seed) for seed in seeds], np.uint64)
-        if groups is None:
-            group = below(drawn, 1, len(pool.groups))
-        else:
-            group = np.array([pool.place[name] for name in groups], np.int64)
-        first = pool.first[group]
-        task = pool.tasks[first + below(drawn, 2, pool.first[group + 1] - first)]
+        group = pool.draw_groups("table", split, drawn, groups)
+        task = pool.members[pool.draw(drawn, 2, group)]
         support, query = episode.n_support, episode.n_query
         rows = without_replacement(drawn, 3, self._sizes[task], support + query)
         rows += data.start[task][:, None]
@@ -485,25 +459,20 @@ class TableFamily:
             ids=tuple(
                 f"{names[t]}-{s:012x}" for t, s in zip(task.tolist(), drawn.tolist(), strict=True)
             ),
-            groups=tuple(pool.groups[g] for g in group.tolist()),
+            groups=pool.names(group),
             support_class=y[:, :support] if classes else None,  # type: ignore[arg-type]
             query_class=y[:, support:] if classes else None,  # type: ignore[arg-type]
         )
 
-    def _pool(self, split: Split, episode: Episode) -> _Pool:
+    def _pool(self, split: Split, episode: Episode) -> Pool:
+        """The tasks with enough rows."""
         key = (split, episode.n_support + episode.n_query)
         if key not in self._pools:
-            members = [
-                [int(task) for task in of_group if self._sizes[task] >= key[1]]
-                for of_group in (self._tasks_of[group] for group in self._data.splits[split])
-            ]
-            named = zip(self._data.splits[split], members, strict=True)
-            groups = tuple(group for group, tasks in named if tasks)
-            self._pools[key] = _Pool(
-                groups,
-                np.cumsum([0, *(len(tasks) for tasks in members if tasks)]),
-                np.array([task for tasks in members for task in tasks], np.int64),
-                {group: number for number, group in enumerate(groups)},
+            self._pools[key] = Pool.of(
+                {
+                    group: [task for task in self._tasks_of[group] if self._sizes[task] >= key[1]]
+                    for group in self._data.splits[split]
+                }
             )
         return self._pools[key]
 
@@ -517,20 +486,3 @@ class TableFamily:
     def _largest(self, split: Split) -> int:
         groups = self._data.splits[split]
         return max(int(self._sizes[task]) for group in groups for task in self._tasks_of[group])
-
-
-def few_groups(info: FamilyInfo) -> Iterator[str]:
-    """A note where splits hang on one or two groups each."""
-    groups = sum(len(of_split) for of_split in info.groups.values())
-    if groups < FEW_GROUPS:
-        told = "; ".join(f"{s} has {', '.join(info.groups[s])}" for s in SPLITS)
-        yield (
-            f"With {groups} groups, fewer than {FEW_GROUPS}, results hang on how they fall: "
-            f"{told}. A claim about new groups takes {MIN_GROUPS} in test."
-        )
-
-
-def _first(names: Sequence[str], most: int = 8) -> str:
-    """Names for a message: the first ones, and how many more."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(f"{name:.40}" for name in names[:most]) + more
