@@ -81,7 +81,7 @@ class Rounds(Section):
     """How often the loop turns: try, adjust, and again on fresh tasks with a larger resource."""
 
     count: int = Field(
-        2,
+        1,
         ge=1,
         le=20,
         description="rounds of a run, at most: a round whose gain is not borne out is the last",
