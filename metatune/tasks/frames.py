@@ -305,8 +305,12 @@ def _csv_batches(path: Path, text: frozenset[str]) -> Iterator[pa.RecordBatch]:
     options |= {"header": 0, "names": range(len(names)), "chunksize": _at_a_time(len(names))}
     with pd.read_csv(path, **options) as chunks:
         for chunk in chunks:
-            cells = [pa.array(chunk[n], pa.large_string(), from_pandas=True) for n in chunk]
-            yield pa.record_batch(cells, names=names)
+            yield pa.record_batch([_text(chunk[place]) for place in chunk], names=names)
+
+
+def _text(cells: pd.Series) -> pa.Array:
+    text = pa.array(cells, pa.large_string(), from_pandas=True)
+    return text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
 
 
 def _separator(path: Path) -> str:
@@ -319,7 +323,8 @@ def _separator(path: Path) -> str:
 
 def _parquet_batches(path: Path, text: frozenset[str]) -> Iterator[pa.RecordBatch]:
     with path.open("rb") as file:
-        parquet = pq.ParquetFile(file)
+        # Else all that was read of the file, or a row group, would be kept while it is read.
+        parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20)
         schema = parquet.schema_arrow
         kinds = [_plain_kind(path, field, text) for field in schema]
         given = ["" if n.startswith("__index_level_") else n for n in schema.names]

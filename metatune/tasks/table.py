@@ -471,8 +471,8 @@ def _labels(
         return target.of_row.astype(np.int64)
     seen = target.of_row[train]
     spread = seen.std() or 1.0
-    scaled = (target.of_row - seen.mean()) / spread
-    return scaled.astype(np.float32)
+    scaled: NDArray[np.float32] = ((target.of_row - seen.mean()) / spread).astype(np.float32)
+    return scaled
 
 
 def _metric(classes: Sequence[str], metric: Literal["r2", "mse"]) -> Metric:
