@@ -151,11 +151,8 @@ def read_table(options: TableOptions) -> TableData:
         DataError: a file cannot be read, nothing is left to learn from, or the disk is full.
     """
     files, notes = find_files(options.data)
-    versions = (_VERSION, pd.__version__, pa.__version__)
-    key = repr((versions, json.dumps(asdict(options), sort_keys=True), stamp(files)))
-    make = partial(_write, options, files)
     try:
-        arrays = mapped_arrays("table", hashlib.sha256(key.encode()).hexdigest(), make)
+        arrays = mapped_arrays("table", _key(options, files), partial(_write, options, files))
     except OSError as error:
         allowed = "room for thrice the data in the folder that METATUNE_CACHE names"
         raise DataError(
@@ -174,6 +171,15 @@ def read_table(options: TableOptions) -> TableData:
         fingerprint=about["fingerprint"],
         **names,
     )
+
+
+def _key(options: TableOptions, files: Sequence[Path]) -> str:
+    """Hash of all that encoded rows depend on: however the files were named."""
+    told = {name: value for name, value in asdict(options).items() if name != "data"}
+    versions = (_VERSION, pd.__version__, pa.__version__)
+    return hashlib.sha256(
+        json.dumps([versions, told, stamp(files)], sort_keys=True).encode()
+    ).hexdigest()
 
 
 def _write(options: TableOptions, files: Sequence[Path], folder: Path) -> None:
@@ -358,6 +364,7 @@ def _usable_rows(
         cell = str(column.iloc[first])[:40]
         what = f"{options.target}, the target, is no number (first: {cell!r} in "
         _note_rows(notes, strange, rows, f"{what}{frame.place(first)})")
+    del column  # as long as the rows
     kept = kept & target.known
     if isinstance(target, _Numbers) and options.metric == "r2":
         alike = kept & _same_in_each_task(task, target, kept)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from metatune.tasks import columns
-from metatune.tasks.columns import as_text, guess_kind, guess_target
+from metatune.tasks.columns import as_text, guess_kind, guess_target, is_given
 from metatune.tasks.frames import Frame
 
 
@@ -57,6 +57,11 @@ def test_a_few_whole_numbers_are_classes(values: pd.Series, kind: str) -> None:
 def test_text_is_the_same_whatever_it_was_stored_as() -> None:
     assert as_text(pd.Series([1.0, None, 3.0])).tolist()[::2] == ["1", "3"]
     assert as_text(text(" a ", "", None)).tolist() == ["a", None, None]
+
+
+def test_cells_of_spaces_are_not_given() -> None:
+    assert is_given(text(" ", "", None, "a", "0")).tolist() == [False, False, False, True, True]
+    assert is_given(pd.Series([1.5, np.nan])).tolist() == [True, False]
 
 
 def frame(**cells: object) -> Frame:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from metatune.errors import DataError, OptionError
+from metatune.tasks import frames
 from metatune.tasks.frames import Frame, find_files, read_frame, task_names
 
 
@@ -163,3 +164,22 @@ def test_tasks_are_named_by_their_files() -> None:
     assert names("/d/x/a.csv", "/d/y/a.csv") == ["x/a", "y/a"]
     assert names("/d/a.csv", "/d/a.parquet") == ["/d/a.csv", "/d/a.parquet"]
     assert names("/d/a.csv") == ["a"]
+
+
+@pytest.mark.parametrize("row", range(9))
+def test_a_row_that_is_too_long_is_refused_wherever_a_piece_of_the_file_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: int
+) -> None:
+    monkeypatch.setattr(frames, "CELLS", 6)
+    lines = ["1,2"] * 9
+    lines[row] = "1,2,3"
+    with pytest.raises(DataError, match="cannot be read"):
+        read(write(tmp_path / "a.csv", "\n".join(["a,b", *lines])))
+
+
+def test_many_pieces_of_a_file_are_one_table(tmp_path: Path) -> None:
+    rows = frames.CELLS // 2 + 5
+    write(tmp_path / "a.csv", "a,b\n" + "1,x\n" * rows)
+    stored = read(tmp_path / "a.csv").rows
+    assert len(stored) == rows
+    assert (stored["b"] == "x").all()
