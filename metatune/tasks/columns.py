@@ -31,7 +31,7 @@ RARE = 5  # rows of train: a level with fewer is "other"
 FARTHEST = 100.0  # standard deviations: beyond that a number is cut
 FEW_VALUES = 10  # so many whole numbers are taken for classes
 LARGEST = 1e100  # beyond that a number is none
-PIECE = 1 << 20  # cells that pandas turns into objects of Python at a time
+PIECE = 1 << 18  # cells that are worked on at a time, where each stands for itself
 BLOCK = 1 << 22  # numbers that are turned from columns into rows at a time
 
 
@@ -70,7 +70,7 @@ def as_numbers(values: pd.Series) -> Floats:
     """``(R,)``, NaN where a cell is missing or no finite number of sane size."""
     numbers = np.full(len(values), np.nan)
     if not pd.api.types.is_datetime64_any_dtype(values):
-        for piece in _pieces(len(values)):
+        for piece in pieces(len(values)):
             read = pd.to_numeric(values.iloc[piece], errors="coerce")
             found = read.to_numpy(np.float64, na_value=np.nan)
             numbers[piece] = np.where(np.abs(found) <= LARGEST, found, np.nan)
@@ -104,12 +104,13 @@ def coded_text(values: pd.Series) -> tuple[Whole, NDArray[Any]]:
 def is_given(values: pd.Series) -> Mask:
     """``(R,)``: the cells that hold more than spaces."""
     given = np.empty(len(values), bool)
-    for piece in _pieces(len(values)):
+    for piece in pieces(len(values)):
         given[piece] = as_text(values.iloc[piece]).notna()
     return given
 
 
-def _pieces(rows: int) -> Iterator[slice]:
+def pieces(rows: int) -> Iterator[slice]:
+    """Slices of so many rows, for what would take much memory of all at once."""
     for start in range(0, rows, PIECE):
         yield slice(start, start + PIECE)
 
@@ -259,7 +260,7 @@ def _final(one: _Input, train: Mask) -> NDArray[np.float32]:
     known = one.values[train & ~np.isnan(one.values)]
     mean, spread = known.mean(), known.std()
     final = np.empty(len(one.values), np.float32)
-    for piece in _pieces(len(final)):
+    for piece in pieces(len(final)):
         # What varies by less than rounding shows has no spread: it is 0 throughout train.
         scaled = (one.values[piece] - mean) / (spread if spread > 0 else np.inf)
         final[piece] = np.nan_to_num(np.clip(scaled, -FARTHEST, FARTHEST), nan=0.0)

@@ -42,6 +42,7 @@ from metatune.tasks.columns import (
     guess_kind,
     guess_target,
     is_given,
+    pieces,
 )
 from metatune.tasks.draws import below, without_replacement
 from metatune.tasks.frames import Frame, find_files, listed, read_frame, task_names
@@ -202,19 +203,18 @@ def write_table(frame: Frame, options: TableOptions, folder: Path, scratch: Path
     columns = _Columns.of(frame, options)
     notes = list(columns.notes)
     kept, task, target = _usable_rows(columns, options, notes)
-    order = np.flatnonzero(kept)
-    order = order[np.argsort(task.of_row[order], kind="stable")]
+    order = _by_task(task, kept)
     task, target = task.of(order), target.of(order)
     groups = _groups(frame, options, order, task)
     splits = table_splits(_sizes(groups), options.splits)
     split_of = {group: split for split, members in splits.items() for group in members}
-    train = np.array([split_of[group] == "train" for group in groups])[task.of_row]
-    start = np.concatenate([[0], np.cumsum(np.bincount(task.of_row, minlength=len(task.names)))])
+    start = np.searchsorted(task.of_row, np.arange(len(task.names) + 1, dtype=np.int32))
+    train = np.repeat([split_of[group] == "train" for group in groups], np.diff(start))
     y = _labels(target, train)
     classes = target.names
     np.save(folder / "y.npy", y)
     np.save(folder / "start.npy", start)
-    del target, y  # as long as the rows
+    del kept, target, y  # as long as the rows
     used = {name: kind for name, kind in columns.kinds.items() if kind != "skip"}
     inputs = encode(frame, used, order, train, options.levels, scratch)
     if not inputs.names:
@@ -427,6 +427,12 @@ def _same_in_each_task(
     return same
 
 
+def _by_task(task: _Named, kept: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The rows that are kept, task by task."""
+    last = len(task.names)
+    return np.argsort(np.where(kept, task.of_row, last), kind="stable")[: np.count_nonzero(kept)]
+
+
 def _groups(
     frame: Frame, options: TableOptions, order: NDArray[np.int64], task: _Named
 ) -> tuple[str, ...]:
@@ -476,10 +482,15 @@ def _labels(
     """Numbers in standard units of train, or numbers of classes."""
     if isinstance(target, _Named):
         return target.of_row.astype(np.int64)
-    seen = target.of_row[train]
-    spread = seen.std() or 1.0
-    scaled: NDArray[np.float32] = ((target.of_row - seen.mean()) / spread).astype(np.float32)
-    return scaled
+    mean, spread = _moments(target.of_row[train])
+    y = np.empty(len(train), np.float32)
+    for piece in pieces(len(y)):
+        y[piece] = (target.of_row[piece] - mean) / (spread or 1.0)
+    return y
+
+
+def _moments(values: NDArray[np.float64]) -> tuple[np.float64, np.float64]:
+    return values.mean(), values.std()
 
 
 def _metric(classes: Sequence[str], metric: Literal["r2", "mse"]) -> Metric:
