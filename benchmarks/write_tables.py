@@ -312,11 +312,24 @@ def _role(row: pd.Series) -> str:
     return "a further finalist" if row["origin"] in ("proposed", "incumbent") else row["name"]
 
 
+def tasks_memory() -> str:
+    """Rows by size of a table and process; columns are the most memory that it held."""
+    found, rows = read_lines("tasks_memory.jsonl"), []
+    for _, one in found.sort_values(["form", "gigabytes"], kind="stable").iterrows():
+        rows.append((
+            f"{one['gigabytes']:.1f} GB of {one['form']}", f"{one['tasks']:,}",
+            f"{one['rows']:,}", f"{one['encoded']:.1f} GB", one["process"],
+            f"{one['private']:,.0f}", f"{one['mapped']:,.0f}",
+        ))  # fmt: skip
+    heads = ("on the disk", "tasks", "rows", "encoded", "process", "private MiB", "mapped MiB")
+    return markdown(heads, rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     f.__name__: f
     for f in (
         sinusoid, omniglot, omniglot_long, chembl, prior, replay, versus_replay, versus_live,
-        gradient, ensemble, tasks, results,
+        gradient, ensemble, tasks, tasks_memory, results,
     )
 }  # fmt: skip
 

@@ -291,7 +291,7 @@ seed: 0                                              # every random draw follows
 # and stopped where it falls behind.
 resource: {{full: {full}, rungs: 3, reduction: 3}}
 tasks: {{select: {select}, confirm: {confirm}, test: {test}}}
-rounds: {{count: 1, growth: 2}}                        # 2: again, with twice as much of the resource
+rounds: {{count: 1, growth: 2}}                        # 2: again, with twice the resource
 budget: {{trials: {trials}, minutes: {minutes}}}                  # the verdict included
 {rest}"""
 

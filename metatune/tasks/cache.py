@@ -7,12 +7,15 @@ in each process.
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import logging
 import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Arrays = Mapping[str, NDArray[Any]]
+_LISTED = "arrays"  # beside mapped arrays: their names and sizes
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +35,18 @@ def cache_dir() -> Path:
         return Path(own).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base).expanduser() if base else Path.home() / ".cache") / "metatune"
+
+
+def stamp(files: Iterable[Path]) -> str:
+    """Hash of the files' paths, sizes and times of change, in hex digits: part of a key."""
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(os.fsencode(path))
+        with suppress(OSError):  # a broken link: told when it is opened
+            about = path.stat()
+            digest.update(b"\0%d %d" % (about.st_size, about.st_mtime_ns))
+        digest.update(b"\n")
+    return digest.hexdigest()
 
 
 def cached_arrays(name: str, key: str, make: Callable[[], Arrays]) -> Arrays:
@@ -60,31 +76,67 @@ def mapped_arrays(name: str, key: str, make: Callable[[Path], None]) -> Arrays:
         make: writes each array as ``<its name>.npy`` into the folder that it is given.
     """
     folder = cache_dir() / f"{name}-{key[:20]}"
-    if folder.is_dir():
-        if found := _mapped(folder):
+    if found := _mapped(folder):
+        return found
+    with _alone(folder):
+        if found := _mapped(folder):  # by whom this process has waited for
             return found
         shutil.rmtree(folder, ignore_errors=True)
+        beside = _beside(folder)
+        try:
+            make(beside)
+            (beside / _LISTED).write_text(_listed(beside), encoding="utf-8")
+            made = _mapped(beside)  # stays readable wherever the files go
+            if made is None:
+                raise OSError(f"{beside} has no arrays, or cannot be read back")
+            if beside.parent == folder.parent:
+                _move(beside, folder)
+            return made
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait while another process makes the same; where there are no locks, both make it."""
+    path = folder.with_name(f".{folder.name}.lock")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file: Any = path.open("a")
+    except OSError:  # a warning follows
+        yield
+        return
+    with file:
+        with suppress(OSError):
+            fcntl.lockf(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _beside(folder: Path) -> Path:
+    """A new folder beside another, or a temporary one where that cannot be."""
+    try:
+        return Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError as error:
         _log.warning("%s cannot be written (%s): made anew each time", folder, error)
-        beside = Path(tempfile.mkdtemp(prefix="metatune-"))
-    try:
-        make(beside)
-        made = _mapped(beside)  # stays readable wherever the files go
-        if made is None:
-            raise OSError(f"{beside} has no arrays, or cannot be read back")
-        if beside.parent == folder.parent:
-            _move(beside, folder)
-        return made
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        return Path(tempfile.mkdtemp(prefix="metatune-"))
+
+
+def _listed(folder: Path) -> str:
+    """Names and sizes of a folder's arrays, a line each."""
+    paths = sorted(folder.glob("*.npy"))
+    return "".join(f"{path.name} {path.stat().st_size}\n" for path in paths)
 
 
 def _mapped(folder: Path) -> Arrays | None:
-    """The arrays of a folder, mapped; None where there are none or one is damaged."""
+    """The arrays of a folder, mapped; None where it is not there or damaged."""
+    if not folder.is_dir():
+        return None
     try:
+        if (folder / _LISTED).read_text(encoding="utf-8") != _listed(folder):
+            raise OSError("its files are not those that were written")
         return {path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")} or None
     except (OSError, ValueError, EOFError) as error:
         _log.warning("%s cannot be read (%s) and is made again", folder, error)

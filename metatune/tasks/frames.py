@@ -1,7 +1,9 @@
-"""Tables of the user's own, read from CSV and Parquet files into one frame.
+"""Tables of the user's own, read from CSV and Parquet files, a column at a time.
 
 pandas and pyarrow do the reading. CSV cells stay text here, so that a column means the same in
-every file whatever a single file looks like; ``columns.py`` says what a column is.
+every file whatever a single file looks like; ``columns.py`` says what a column is. Files are copied
+piece by piece into one Arrow file that is mapped into memory, so that no more than a column of the
+rows is ever held.
 """
 
 from __future__ import annotations
@@ -10,15 +12,15 @@ import gzip
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from metatune.errors import DataError, OptionError
 
@@ -28,6 +30,51 @@ ALLOWED = f"files that end in {', '.join((*CSV, *PARQUET))}, globs or folders of
 SEPARATORS = ",;\t|"
 UNNAMED = "unnamed "
 """Begins the name of a column that has none, such as the row numbers that pandas writes."""
+CELLS = 1 << 21
+"""Held of a file at a time, while it is copied."""
+
+
+class Rows(Protocol):
+    """Rows by columns; a pandas frame is one."""
+
+    @property
+    def columns(self) -> Iterable[Any]:
+        """Names."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, name: str, /) -> pd.Series:
+        """A column."""
+
+
+@dataclass(frozen=True)
+class MappedRows:
+    """Rows that lie on the disk: a column is read when it is asked for.
+
+    Attributes:
+        parts: rows with the same columns of the same types, one below the other. A column that a
+            part does not have is missing there.
+    """
+
+    parts: tuple[pa.Table, ...]
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """Names, in the order in which they come up."""
+        return tuple(dict.fromkeys(name for part in self.parts for name in part.column_names))
+
+    def __len__(self) -> int:
+        return sum(part.num_rows for part in self.parts)
+
+    def __getitem__(self, name: str) -> pd.Series:
+        """A column, of the type that pandas finds for all parts together."""
+        held = [
+            part.select([name]).to_pandas(date_as_object=False)
+            if name in part.column_names
+            else pd.DataFrame(index=pd.RangeIndex(part.num_rows))
+            for part in self.parts
+        ]
+        return (held[0] if len(held) == 1 else pd.concat(held, ignore_index=True))[name]
 
 
 @dataclass(frozen=True)
@@ -37,30 +84,26 @@ class Frame:
     Attributes:
         rows: ``R`` rows; columns by their names without surrounding spaces. A column that a file
             does not have is missing there.
-        file: ``(R,)`` the number of each row's file.
-        line: ``(R,)`` the number of each row within its file, the first is 1.
+        sizes: the number of rows of each file.
         files: paths.
         notes: what a person should know of the reading.
     """
 
-    rows: pd.DataFrame
-    file: NDArray[np.int64]
-    line: NDArray[np.int64]
+    rows: Rows
+    sizes: tuple[int, ...]
     files: tuple[Path, ...]
     notes: tuple[str, ...]
 
     def place(self, row: int) -> str:
-        """Where a row stands, for messages."""
-        return f"{self.files[self.file[row]]}, row {self.line[row]}"
-
-    def kept(self, mask: NDArray[np.bool_]) -> Frame:
-        """Some of the rows."""
-        rows = self.rows[mask].reset_index(drop=True)
-        return Frame(rows, self.file[mask], self.line[mask], self.files, self.notes)
+        """Where a row stands, for messages; the first of a file is 1."""
+        ends = np.cumsum(self.sizes)
+        file = int(np.searchsorted(ends, row, "right"))
+        return f"{self.files[file]}, row {row - ends[file] + self.sizes[file] + 1}"
 
 
 def read_frame(
-    data: Sequence[str],
+    files: Sequence[Path],
+    scratch: Path,
     required: Sequence[tuple[str, str]] = (),
     text: Iterable[str] = (),
     family: str = "table",
@@ -68,39 +111,34 @@ def read_frame(
     """Read all files.
 
     Args:
-        data: files, globs or folders.
+        files: as ``find_files`` finds them.
+        scratch: a folder for a copy of them, which is to stay as long as the frame is used.
         required: pairs of option and column that every file must have.
         text: columns whose numbers are names, such as ids: read as text from Parquet, too.
         family: whose data they are, for messages.
 
     Raises:
-        OptionError: no file is there, or one lacks a required column.
+        OptionError: a file lacks a required column.
         DataError: a file cannot be read, with its path and the reason.
     """
-    files, notes = find_files(data, family)
-    wanted = frozenset(text)
-    frames = [_read(path, wanted, family) for path in files]
-    for path, frame in zip(files, frames, strict=True):
+    try:
+        rows, copied = _copied(files, frozenset(text), scratch / "rows.arrow")
+    except DataError as error:
+        raise DataError(f"{family}: {error}") from error.__cause__
+    for one in copied:
         for option, column in required:
-            if column not in frame.columns:
-                raise OptionError(family, option, f"no column {column!r} in {path}", listed(frame))
-    notes += tuple(_unequal(files, frames))
-    rows = pd.concat(frames, ignore_index=True, sort=False)
-    sizes = [len(frame) for frame in frames]
-    return Frame(
-        rows,
-        np.repeat(np.arange(len(files)), sizes),
-        np.concatenate([np.arange(1, size + 1) for size in sizes]),
-        files,
-        notes,
-    )
+            if column not in one.columns:
+                found = f"no column {column!r} in {one.path}"
+                raise OptionError(family, option, found, listed(one.columns))
+    sizes = tuple(one.rows for one in copied)
+    return Frame(rows, sizes, tuple(files), tuple(_unequal(copied)))
 
 
-def listed(frame: pd.DataFrame, most: int = 12) -> str:
-    """The columns of a frame for messages."""
-    names = [str(name) for name in frame.columns]
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{', '.join(names[:most])}{more}" or "a file with columns"
+def listed(names: Iterable[Any], most: int = 12) -> str:
+    """Names of columns for messages."""
+    known = [str(name) for name in names]
+    more = f" and {len(known) - most} more" if len(known) > most else ""
+    return f"{', '.join(known[:most])}{more}" or "a file with columns"
 
 
 # --- which files ---------------------------------------------------------------------------------
@@ -161,33 +199,104 @@ def task_names(files: Sequence[Path]) -> list[str]:
     return names if len(set(names)) == len(names) else [str(path) for path in files]
 
 
+# --- from files to rows --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Copied:
+    """A file whose rows were copied: its columns and the number of its rows."""
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: int
+
+
+def _copied(
+    files: Sequence[Path], text: frozenset[str], path: Path
+) -> tuple[MappedRows, list[_Copied]]:
+    """Copy the rows of all files to a path: an Arrow stream for each run of equal columns."""
+    copied: list[_Copied] = []
+    starts: list[int] = []
+    schema: pa.Schema | None = None
+    writer: Any = None
+    with pa.OSFile(str(path), "wb") as sink:
+        for file in files:
+            rows = 0
+            for batch in _batches(file, text):
+                if batch.schema != schema:
+                    if writer is not None:
+                        writer.close()
+                    schema = batch.schema
+                    starts.append(sink.tell())
+                    writer = pa.ipc.new_stream(sink, schema)
+                writer.write_batch(batch)
+                rows += batch.num_rows
+            copied.append(_Copied(file, tuple(batch.schema.names), rows))
+        if writer is not None:
+            writer.close()
+    with pa.memory_map(str(path)) as mapped:
+        whole = mapped.read_buffer()
+    return MappedRows(tuple(pa.ipc.open_stream(whole[at:]).read_all() for at in starts)), copied
+
+
+def _unequal(copied: Sequence[_Copied]) -> Iterator[str]:
+    """A note for each column that some files do not have, and on files without rows."""
+    for name in dict.fromkeys(name for one in copied for name in one.columns):
+        lacking = [one.path for one in copied if name not in one.columns]
+        if lacking:
+            yield (
+                f"{name} is not in {len(lacking)} of {len(copied)} files (first: "
+                f"{lacking[0]}): counted as missing there."
+            )
+    empty = [one.path for one in copied if not one.rows]
+    if empty:
+        yield f"{len(empty)} of {len(copied)} files have no rows (first: {empty[0]})."
+
+
 # --- one file ------------------------------------------------------------------------------------
 
 
-def _read(path: Path, text: frozenset[str], family: str) -> pd.DataFrame:
-    read: Callable[[Path, frozenset[str]], pd.DataFrame] = (
-        _read_parquet if path.name.lower().endswith(PARQUET) else _read_csv
+def _batches(path: Path, text: frozenset[str]) -> Iterator[pa.RecordBatch]:
+    """The rows of a file, some at a time; at least one batch, of columns of the same types."""
+    read: Callable[[Path, frozenset[str]], Iterator[pa.RecordBatch]] = (
+        _parquet_batches if path.name.lower().endswith(PARQUET) else _csv_batches
     )
-    try:
-        with warnings.catch_warnings():
-            # pandas only warns where it would lose cells of rows that are too long.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = read(path, text)
-    except DataError as error:
-        raise DataError(f"{family}: {error}") from None
-    except (OSError, ValueError, EOFError, pd.errors.ParserWarning, pa.ArrowException) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{family}: {path} cannot be read: {reason[:200]}") from error
-    names = list(frame.columns)
+    batches = read(path, text)
+    while True:
+        try:
+            with warnings.catch_warnings():
+                # pandas only warns where it would lose cells of rows that are too long.
+                warnings.simplefilter("error", pd.errors.ParserWarning)
+                batch = next(batches, None)
+        except DataError:
+            raise
+        except (OSError, ValueError, EOFError, pd.errors.ParserWarning, pa.ArrowException) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise DataError(f"{path} cannot be read: {reason[:200]}") from error
+        if batch is None:
+            return
+        yield batch
+
+
+def _names(path: Path, given: Iterable[object]) -> list[str]:
+    """The names of a file's columns, from what stands there."""
+    names = [_name(cell, place) for place, cell in enumerate(given)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise DataError(
-            f"{family}: {path}: found the column {twice[0]!r} twice; allowed: each name once"
-        )
-    return frame
+        raise DataError(f"{path}: found the column {twice[0]!r} twice; allowed: each name once")
+    return names
 
 
-def _read_csv(path: Path, text: frozenset[str]) -> pd.DataFrame:
+def _name(cell: object, place: int) -> str:
+    name = "" if pd.isna(cell) else str(cell).strip()  # type: ignore[call-overload]
+    return name or f"{UNNAMED}{place + 1}"
+
+
+def _at_a_time(columns: int) -> int:
+    return max(1, CELLS // max(1, columns))
+
+
+def _csv_batches(path: Path, text: frozenset[str]) -> Iterator[pa.RecordBatch]:
     del text  # all is text
     options: dict[str, Any] = {
         "sep": _separator(path),
@@ -197,14 +306,16 @@ def _read_csv(path: Path, text: frozenset[str]) -> pd.DataFrame:
         "index_col": False,
     }
     head = pd.read_csv(path, header=None, nrows=1, **options)
-    names = [_name(cell, place) for place, cell in enumerate(head.iloc[0])]
-    frame: pd.DataFrame = pd.read_csv(path, header=0, names=range(len(names)), **options)
-    return frame.set_axis(names, axis=1)
+    names = _names(path, head.iloc[0])
+    options |= {"header": 0, "names": range(len(names)), "chunksize": _at_a_time(len(names))}
+    with pd.read_csv(path, **options) as chunks:
+        for chunk in chunks:
+            yield pa.record_batch([_text(chunk[place]) for place in chunk], names=names)
 
 
-def _name(cell: object, place: int) -> str:
-    name = "" if pd.isna(cell) else str(cell).strip()  # type: ignore[call-overload]
-    return name or f"{UNNAMED}{place + 1}"
+def _text(cells: pd.Series) -> pa.Array:
+    text = pa.array(cells, pa.large_string(), from_pandas=True)
+    return text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
 
 
 def _separator(path: Path) -> str:
@@ -215,47 +326,34 @@ def _separator(path: Path) -> str:
     return max(SEPARATORS, key=line.count)
 
 
-def _read_parquet(path: Path, text: frozenset[str]) -> pd.DataFrame:
+def _parquet_batches(path: Path, text: frozenset[str]) -> Iterator[pa.RecordBatch]:
     with path.open("rb") as file:
-        table = pq.ParquetFile(file).read()
-    columns = []
-    for field, column in zip(table.schema, table.columns, strict=True):
-        kind = field.type
-        if pa.types.is_dictionary(kind):
-            kind, column = kind.value_type, pc.cast(column, kind.value_type)
-        if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_time(kind):
-            allowed = "numbers, text, booleans, dates"
-            raise DataError(
-                f"{path}: found {kind} in the column {field.name!r}; allowed: {allowed}"
-            )
-        if pa.types.is_decimal(kind) or pa.types.is_null(kind):
-            column = pc.cast(column, pa.float64())
-        elif pa.types.is_duration(kind):
-            column = pc.divide(pc.cast(pc.cast(column, pa.duration("us")), pa.int64()), 1e6)
-        elif pa.types.is_boolean(kind) or field.name.strip() in text:
-            column = pc.cast(column, pa.string())
-        columns.append(column)
-    given = ["" if n.startswith("__index_level_") else n for n in table.schema.names]
-    numbers = [str(place) for place in range(len(given))]
-    plain = pa.table(columns, names=numbers).to_pandas(ignore_metadata=True, date_as_object=False)
-    names = [_name(name, place) for place, name in enumerate(given)]
-    frame: pd.DataFrame = plain.set_axis(names, axis=1)
-    return frame
+        # Else all that was read of the file, or a row group, would be kept while it is read.
+        parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20)
+        schema = parquet.schema_arrow
+        kinds = [_plain_kind(path, field, text) for field in schema]
+        given = ["" if n.startswith("__index_level_") else n for n in schema.names]
+        names = _names(path, given)
+        yield pa.record_batch([pa.array([], kind) for kind in kinds], names=names)
+        for batch in parquet.iter_batches(_at_a_time(len(names))):
+            cells = [_plain(c, kind) for c, kind in zip(batch.columns, kinds, strict=True)]
+            yield pa.record_batch(cells, names=names)
 
 
-def _unequal(files: Sequence[Path], frames: Sequence[pd.DataFrame]) -> Iterator[str]:
-    """A note for each column that some files do not have, and on files without rows."""
-    lacking: dict[str, list[Path]] = {}
-    every = dict.fromkeys(str(name) for frame in frames for name in frame.columns)
-    for path, frame in zip(files, frames, strict=True):
-        for name in every.keys() - set(frame.columns):
-            lacking.setdefault(name, []).append(path)
-    for name in every:
-        if name in lacking:
-            yield (
-                f"{name} is not in {len(lacking[name])} of {len(files)} files (first: "
-                f"{lacking[name][0]}): counted as missing there."
-            )
-    empty = [path for path, frame in zip(files, frames, strict=True) if frame.empty]
-    if empty:
-        yield f"{len(empty)} of {len(files)} files have no rows (first: {empty[0]})."
+def _plain_kind(path: Path, field: pa.Field, text: frozenset[str]) -> pa.DataType:
+    """What a column of Parquet is read as: numbers, text or points in time."""
+    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_time(kind):
+        allowed = "numbers, text, booleans, dates"
+        raise DataError(f"{path}: found {kind} in the column {field.name!r}; allowed: {allowed}")
+    if pa.types.is_decimal(kind) or pa.types.is_null(kind) or pa.types.is_duration(kind):
+        return pa.float64()
+    return pa.string() if pa.types.is_boolean(kind) or field.name.strip() in text else kind
+
+
+def _plain(cells: pa.Array, kind: pa.DataType) -> pa.Array:
+    if pa.types.is_dictionary(cells.type):
+        cells = cells.dictionary_decode()
+    if pa.types.is_duration(cells.type):  # in seconds
+        cells = pc.divide(pc.cast(pc.cast(cells, pa.duration("us")), pa.int64()), 1e6)
+    return pc.cast(cells, kind)

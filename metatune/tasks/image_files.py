@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metatune.errors import DataError, OptionError
-from metatune.tasks.cache import mapped_arrays
+from metatune.tasks.cache import mapped_arrays, stamp
 
 Colour = Literal["grey", "rgb"]
 Levels = Literal["class", "group/class"]
@@ -159,7 +159,7 @@ def find_images(folder: Path, levels: Levels) -> Found:
         tuple(files),
         classes,
         tuple(number[_name(place)] for place in places),
-        _stamp(folder, files),
+        stamp(folder / file for file in files),
         tuple(note for note in notes if note),
     )
 
@@ -208,18 +208,6 @@ def shown(path: PurePath) -> str:
 
 def _shown(paths: Sequence[PurePath]) -> list[str]:
     return [shown(path) for path in paths]
-
-
-def _stamp(folder: Path, files: Sequence[PurePath]) -> str:
-    digest = hashlib.sha256(os.fsencode(folder))
-    for file in files:
-        try:
-            about = (folder / file).stat()
-        except OSError:  # a broken link: told when it is opened
-            digest.update(os.fsencode(file))
-            continue
-        digest.update(os.fsencode(file) + b"\0%d %d\n" % (about.st_size, about.st_mtime_ns))
-    return digest.hexdigest()
 
 
 def _note(count: int, what: str, named: Sequence[str]) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 
 from metatune.errors import DataError, OptionError, first_of
 from metatune.tasks.columns import DATE_FORMATS, as_dates, as_numbers, as_text, guess_kind
-from metatune.tasks.frames import Frame, read_frame, task_names
+from metatune.tasks.frames import Frame, find_files, read_frame, task_names
 from metatune.tasks.steps import ALLOWED, Step, Whole, infer_step
 
 Floats = NDArray[np.float64]
@@ -153,7 +155,12 @@ def read_series(columns: Columns) -> Series:
         OptionError: an option names what the files do not have.
         DataError: a file cannot be read; a time has two values, or lies between two steps.
     """
-    frame = _read(columns)
+    with TemporaryDirectory() as scratch:
+        return _regular(columns, _read(columns, Path(scratch)))
+
+
+def _regular(columns: Columns, frame: Frame) -> Series:
+    """The values of each series on regular steps."""
     rows = len(frame.rows)
     notes = [*frame.notes]
     if rows == 0:
@@ -187,18 +194,20 @@ def read_series(columns: Columns) -> Series:
     return replace(series, groups=_groups(columns, frame, place, of_series, series.names))
 
 
-def _read(columns: Columns) -> Frame:
+def _read(columns: Columns, scratch: Path) -> Frame:
     roles = [("time", columns.time), ("value", columns.value)]
     roles += [("series", column) for column in columns.series if columns.series != (FILE,)]
     roles += [("group", columns.group)] if columns.group is not None else []
     text = {*columns.series, columns.group or ""} - {FILE}
-    return read_frame(columns.data, roles, text, NAME)
+    files, notes = find_files(columns.data, NAME)
+    frame = read_frame(files, scratch, roles, text, NAME)
+    return replace(frame, notes=(*notes, *frame.notes))
 
 
 def _names(frame: Frame, columns: Columns) -> tuple[NDArray[Any], Mask]:
     """The name of each row's series, and whether it has one."""
     if columns.series == (FILE,) and FILE not in frame.rows.columns:
-        of_file = np.array(task_names(frame.files), object)[frame.file]
+        of_file = np.repeat(np.array(task_names(frame.files), object), frame.sizes)
         return of_file, np.ones(len(of_file), bool)
     parts = pd.DataFrame({column: as_text(frame.rows[column]) for column in columns.series})
     named = parts.notna().all(axis=1).to_numpy()

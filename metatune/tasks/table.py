@@ -1,18 +1,24 @@
 """Tasks that are the rows of a table: the user's own data, from CSV and Parquet files.
 
 A *task* is what one value of the task column (or one file) holds, a *group* what tasks share and
-the next user will not have seen. Rows are held once; a task that is drawn is a gather of some.
+the next user will not have seen. Rows are encoded once, task by task, and mapped into memory by all
+processes of a machine; a task that is drawn is a gather of some.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from metatune.errors import DataError, OptionError, first_of
@@ -23,12 +29,22 @@ from metatune.tasks.base import (
     SPLITS,
     Episode,
     FamilyInfo,
+    Metric,
     Split,
     TaskBatch,
 )
-from metatune.tasks.columns import as_numbers, as_text, encode, guess_kind, guess_target
+from metatune.tasks.cache import cache_dir, mapped_arrays, stamp
+from metatune.tasks.columns import (
+    as_numbers,
+    coded_text,
+    encode,
+    guess_kind,
+    guess_target,
+    is_given,
+    pieces,
+)
 from metatune.tasks.draws import without_replacement
-from metatune.tasks.frames import Frame, listed, read_frame, task_names
+from metatune.tasks.frames import Frame, find_files, listed, read_frame, task_names
 from metatune.tasks.pools import Pool
 from metatune.tasks.splits import few_groups, group_splits
 
@@ -36,6 +52,9 @@ FILE = "file"
 """As task: each file is a task, unless a column has this name."""
 NO_GROUP = "(no group)"
 MOST_CLASSES = 1024
+HASHED = 1 << 22  # numbers that are hashed at a time
+_VERSION = "1"
+"""Part of the cache's key: to be raised when the making of tables changes."""
 SHARES = {"train": 0.5, "select": 0.2, "confirm": 0.1, "test": 0.2}
 REGRESSION = ("ridge", "support_mean", "pooled_linear", "boosted_trees", "pooled_ridge")
 CLASSIFICATION = ("ridge", "support_mean", "logistic", "nearest_neighbour")
@@ -92,6 +111,7 @@ class TableData:
         numbers: how many of them, the first ones, are numbers.
         kinds: the kind of each column but those of the options.
         notes: what was left out and why.
+        fingerprint: sha256 of inputs, labels, tasks, groups, splits and metric, in hex digits.
     """
 
     x: NDArray[np.float32]
@@ -105,6 +125,7 @@ class TableData:
     numbers: int
     kinds: Mapping[str, str]
     notes: tuple[str, ...]
+    fingerprint: str
 
     @property
     def sizes(self) -> NDArray[np.int64]:
@@ -121,42 +142,120 @@ def open_table(options: TableOptions) -> TableFamily:
 
 
 def read_table(options: TableOptions) -> TableData:
-    """Read all files and make inputs, tasks and splits of them.
+    """The rows of all files, from the cache where the same files were read before.
+
+    Files are the same where paths, sizes and times of change are. ``x`` and ``y`` are mapped into
+    memory: all processes of a machine share one copy, of which only what is used is read.
 
     Raises:
         OptionError: an option names what the files do not have.
-        DataError: a file cannot be read, or nothing is left to learn from.
+        DataError: a file cannot be read, nothing is left to learn from, or the disk is full.
     """
-    columns = _Columns.of(options)
-    frame, notes = columns.frame, [*columns.frame.notes]
+    files, notes = find_files(options.data)
+    try:
+        arrays = mapped_arrays("table", _key(options, files), partial(_write, options, files))
+    except OSError as error:
+        allowed = "room for thrice the data in the folder that METATUNE_CACHE names"
+        raise DataError(
+            f"table: cannot write encoded rows to {cache_dir()} ({error}); allowed: {allowed}"
+        ) from error
+    about = json.loads(arrays["about"].tobytes())
+    names = {key: tuple(about[key]) for key in ("tasks", "groups", "classes", "inputs")}
+    return TableData(
+        x=np.asarray(arrays["x"]),
+        y=np.asarray(arrays["y"]),
+        start=np.array(arrays["start"]),
+        splits={split: tuple(about["splits"][split]) for split in SPLITS},
+        numbers=about["numbers"],
+        kinds=about["kinds"],
+        notes=(*notes, *about["notes"]),
+        fingerprint=about["fingerprint"],
+        **names,
+    )
+
+
+def _key(options: TableOptions, files: Sequence[Path]) -> str:
+    """Hash of all that encoded rows depend on: however the files were named."""
+    told = {name: value for name, value in asdict(options).items() if name != "data"}
+    versions = (_VERSION, pd.__version__, pa.__version__)
+    return hashlib.sha256(
+        json.dumps([versions, told, stamp(files)], sort_keys=True).encode()
+    ).hexdigest()
+
+
+def _write(options: TableOptions, files: Sequence[Path], folder: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        write_table(_read(options, files, Path(scratch)), options, folder, Path(scratch))
+
+
+def write_table(frame: Frame, options: TableOptions, folder: Path, scratch: Path) -> None:
+    """Make inputs, tasks and splits of rows, and write them as the arrays of ``read_table``.
+
+    Args:
+        frame: all rows; columns are read one at a time.
+        options: what they mean.
+        folder: where ``x.npy``, ``y.npy``, ``start.npy`` and ``about.npy`` are written.
+        scratch: a folder that may be deleted afterwards.
+
+    Raises:
+        OptionError, DataError: as of ``read_table``.
+    """
+    columns = _Columns.of(frame, options)
+    notes = list(columns.notes)
     kept, task, target = _usable_rows(columns, options, notes)
-    frame = frame.kept(kept)
-    names, of_task = np.unique(task[kept].astype(str), return_inverse=True)
-    order = np.argsort(of_task, kind="stable")
-    frame, of_task, target = _in_order(frame, order), of_task[order], target[kept][order]
-    groups = _groups(columns, options, kept, order, of_task, names)
+    order = _by_task(task, kept)
+    task, target = task.of(order), target.of(order)
+    groups = _groups(frame, options, order, task)
     splits = table_splits(_sizes(groups), options.splits)
     split_of = {group: split for split, members in splits.items() for group in members}
-    train = np.array([split_of[group] == "train" for group in groups])[of_task]
+    start = np.searchsorted(task.of_row, np.arange(len(task.names) + 1, dtype=np.int32))
+    train = np.repeat([split_of[group] == "train" for group in groups], np.diff(start))
+    y = _labels(target, train)
+    classes = target.names
+    np.save(folder / "y.npy", y)
+    np.save(folder / "start.npy", start)
+    del kept, target, y  # as long as the rows
     used = {name: kind for name, kind in columns.kinds.items() if kind != "skip"}
-    inputs = encode(frame, used, train, options.levels)
-    notes += inputs.notes
+    inputs = encode(frame, used, order, train, options.levels, scratch)
     if not inputs.names:
         raise DataError("table: no column is left to predict from: each is constant or left out")
-    y, classes = _labels(target, train)
-    return TableData(
-        x=inputs.x,
-        y=y,
-        start=np.concatenate([[0], np.cumsum(np.bincount(of_task, minlength=len(names)))]),
-        tasks=tuple(str(name) for name in names),
-        groups=groups,
-        classes=classes,
-        splits=splits,
-        inputs=inputs.names,
-        numbers=inputs.numbers,
-        kinds=columns.kinds,
-        notes=tuple(notes),
-    )
+    _save_rows(folder / "x.npy", (len(order), len(inputs.names)), inputs.blocks())
+    about = {
+        "tasks": task.names,
+        "groups": groups,
+        "classes": classes,
+        "splits": splits,
+        "inputs": inputs.names,
+        "numbers": inputs.numbers,
+        "kinds": columns.kinds,
+        "notes": [*notes, *inputs.notes],
+    }
+    names = (task.names, groups, classes, splits, inputs.names)
+    arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("x", "y", "start")]
+    about["fingerprint"] = _fingerprint(names, _metric(classes, options.metric), arrays)
+    np.save(folder / "about.npy", np.frombuffer(json.dumps(about).encode(), np.uint8))
+
+
+def _save_rows(path: Path, shape: tuple[int, int], blocks: Iterable[NDArray[np.float32]]) -> None:
+    """A file as of ``np.save``, block by block. (On a full disk a map kills the process.)"""
+    about = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, about | {"shape": shape})
+        for block in blocks:
+            block.tofile(file)
+
+
+def _fingerprint(names: tuple[object, ...], metric: Metric, arrays: Iterable[NDArray[Any]]) -> str:
+    digest = hashlib.sha256(repr((names, metric.name)).encode())
+    for array in arrays:
+        digest.update(f"{array.dtype.str} {array.shape}".encode())
+        rows = max(1, HASHED // max(1, array[:1].size))
+        for start in range(0, len(array), rows):
+            digest.update(array[start : start + rows].tobytes())
+    return digest.hexdigest()
+
+
+# --- which rows, and what for --------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -166,67 +265,110 @@ class _Columns:
     frame: Frame
     kinds: dict[str, str]
     by_file: bool
+    notes: tuple[str, ...]
 
     @staticmethod
-    def of(options: TableOptions) -> _Columns:
-        roles = {"task": options.task, "target": options.target, "group": options.group}
-        text = {options.task, options.group or ""}
-        text |= {name for name, kind in options.columns.items() if kind == "category"}
-        frame = _read(options, roles, text - {FILE})
-        by_file = options.task == FILE and FILE not in frame.rows.columns
-        used = {column for column in roles.values() if column is not None}
-        unknown = [name for name in options.columns if name not in frame.rows.columns]
+    def of(frame: Frame, options: TableOptions) -> _Columns:
+        names = [str(name) for name in frame.rows.columns]
+        used = (options.task, options.target, options.group)
+        unknown = [name for name in options.columns if name not in names]
         if unknown:
-            raise OptionError("table", "columns", f"no column {unknown[0]!r}", listed(frame.rows))
+            raise OptionError("table", "columns", f"no column {unknown[0]!r}", listed(names))
         kinds = {
-            str(name): options.columns.get(str(name)) or guess_kind(str(name), frame.rows[name])
-            for name in frame.rows.columns
+            name: options.columns.get(name) or guess_kind(name, frame.rows[name])
+            for name in names
             if name not in used
         }
         skipped = [name for name, kind in kinds.items() if kind == "skip"]
         unasked = [name for name in skipped if name not in options.columns]
-        if unasked:
-            note = f"{', '.join(unasked)}: left out, since empty or without a name."
-            frame = Frame(frame.rows, frame.file, frame.line, frame.files, (*frame.notes, note))
-        return _Columns(frame, kinds, by_file)
+        notes = [f"{', '.join(unasked)}: left out, since empty or without a name."]
+        by_file = options.task == FILE and FILE not in names
+        return _Columns(frame, kinds, by_file, (*frame.notes, *(notes if unasked else ())))
 
 
-def _read(options: TableOptions, roles: Mapping[str, str | None], text: set[str]) -> Frame:
+def _read(options: TableOptions, files: Sequence[Path], scratch: Path) -> Frame:
+    roles = {"task": options.task, "target": options.target, "group": options.group}
+    text = {options.task, options.group or ""}
+    text |= {name for name, kind in options.columns.items() if kind == "category"}
     required = [
         (role, column)
         for role, column in roles.items()
         if column is not None and (role, column) != ("task", FILE)
     ]
-    return read_frame(options.data, required, text)
+    return read_frame(files, scratch, required, text - {FILE})
+
+
+@dataclass(frozen=True)
+class _Named:
+    """Text of ``R`` rows, as numbers of names in the names' order; -1 where there is none."""
+
+    of_row: NDArray[np.int32]
+    names: tuple[str, ...]
+
+    @staticmethod
+    def by(words: NDArray[Any], places: NDArray[np.int64]) -> _Named:
+        """From the place of each row's word; a word may stand twice, or be None."""
+        named = np.array([word is not None for word in words], bool)
+        names, numbers = np.unique(words[named].astype(str), return_inverse=True)
+        number = np.full(len(words), -1, np.int32)
+        number[named] = numbers
+        return _Named(number[places], tuple(str(name) for name in names))
+
+    def of(self, rows: NDArray[np.int64]) -> _Named:
+        """Some rows, and the names that they have."""
+        of_row = self.of_row[rows]
+        found = np.zeros(len(self.names), bool)
+        found[of_row] = True
+        number = (np.cumsum(found) - 1).astype(np.int32)
+        names = tuple(n for n, there in zip(self.names, found, strict=True) if there)
+        return _Named(number[of_row], names)
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        return self.of_row >= 0
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """Numbers of ``R`` rows to predict; NaN where there is none."""
+
+    of_row: NDArray[np.float64]
+    names: tuple[str, ...] = ()
+
+    def of(self, rows: NDArray[np.int64]) -> _Numbers:
+        return _Numbers(self.of_row[rows])
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        return np.isfinite(self.of_row)
 
 
 def _usable_rows(
     columns: _Columns, options: TableOptions, notes: list[str]
-) -> tuple[NDArray[np.bool_], NDArray[Any], NDArray[Any]]:
+) -> tuple[NDArray[np.bool_], _Named, _Named | _Numbers]:
     """Which rows have a task and a target; both of all rows. Notes say what is left out."""
     frame = columns.frame
     rows = len(frame.rows)
     if rows == 0:
         raise DataError(f"table: found no rows in {len(frame.files)} files; allowed: some")
-    if columns.by_file:
-        task = np.array(task_names(frame.files), object)[frame.file]
-    else:
-        task = as_text(frame.rows[options.task]).to_numpy(object)
-    kept = np.array([name is not None for name in task])
+    task = _tasks(columns, options)
+    kept = task.known
     _note_rows(notes, ~kept, rows, f"{options.task}, the task, is missing")
-    target, readable = _target(frame, options)
-    given = as_text(frame.rows[options.target]).notna().to_numpy()
+    column = frame.rows[options.target]
+    target = _target(column, options)
+    given = is_given(column)
     _note_rows(notes, kept & ~given, rows, f"{options.target}, the target, is missing")
-    strange = kept & given & ~readable
+    strange = kept & given & ~target.known
     if strange.any():
         first = int(np.flatnonzero(strange)[0])
-        cell = str(frame.rows[options.target].iloc[first])[:40]
+        cell = str(column.iloc[first])[:40]
         what = f"{options.target}, the target, is no number (first: {cell!r} in "
         _note_rows(notes, strange, rows, f"{what}{frame.place(first)})")
-    kept &= readable
-    if target.dtype == np.float64 and options.metric == "r2":
+    del column  # as long as the rows
+    kept = kept & target.known
+    if isinstance(target, _Numbers) and options.metric == "r2":
         alike = kept & _same_in_each_task(task, target, kept)
-        tasks = len(set(task[alike]))
+        tasks = len(np.unique(task.of_row[alike]))
         _note_rows(notes, alike, rows, f"the target never changes within their task ({tasks})")
         kept &= ~alike
     if not kept.any():
@@ -241,64 +383,83 @@ def _note_rows(notes: list[str], left_out: NDArray[np.bool_], rows: int, why: st
         notes.append(f"{left_out.sum()} of {rows} rows are left out: {why}.")
 
 
-def _target(frame: Frame, options: TableOptions) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """The target of each row, float64 or text; and where it can be used."""
-    column = frame.rows[options.target]
+def _tasks(columns: _Columns, options: TableOptions) -> _Named:
+    frame = columns.frame
+    if columns.by_file:
+        words = np.array(task_names(frame.files), object)
+        return _Named.by(words, np.repeat(np.arange(len(words)), frame.sizes))
+    return _named(frame.rows[options.task])
+
+
+def _named(column: pd.Series) -> _Named:
+    places, words = coded_text(column)
+    return _Named.by(words, places)
+
+
+def _target(column: pd.Series, options: TableOptions) -> _Named | _Numbers:
+    """The target of each row: a number, or a class."""
     if (options.predict or guess_target(column)) == "number":
-        numbers = as_numbers(column)
-        if not np.isfinite(numbers).any():
+        numbers = _Numbers(as_numbers(column))
+        if not numbers.known.any():
             allowed = "a column of numbers, or predict: class"
             found = f"no number in {options.target!r}"
             raise OptionError("table", "target", found, allowed)
-        return numbers, np.isfinite(numbers)
-    text = as_text(column)
-    count = text.nunique()
+        return numbers
+    classes = _named(column)
+    count = len(classes.names)
     if not 2 <= count <= MOST_CLASSES:
         allowed = f"2 to {MOST_CLASSES}, or predict: number"
         found = f"{count} classes in {options.target!r}"
         raise OptionError("table", "target", found, allowed)
-    return text.to_numpy(object), text.notna().to_numpy()
+    return classes
 
 
 def _same_in_each_task(
-    task: NDArray[Any], target: NDArray[np.float64], kept: NDArray[np.bool_]
+    task: _Named, target: _Numbers, kept: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
     """Rows of tasks with one value of the target."""
-    same = np.zeros(len(task), bool)
-    rows = np.flatnonzero(kept)
-    if not len(rows):
-        return same
-    _, of_task = np.unique(task[rows].astype(str), return_inverse=True)
-    lowest, highest = np.full(of_task.max() + 1, np.inf), np.full(of_task.max() + 1, -np.inf)
-    np.minimum.at(lowest, of_task, target[rows])
-    np.maximum.at(highest, of_task, target[rows])
-    same[rows] = (lowest == highest)[of_task]
+    same = np.zeros(len(kept), bool)
+    of_task, values = task.of_row[kept], target.of_row[kept]
+    lowest, highest = np.full((2, len(task.names)), [[np.inf], [-np.inf]])
+    np.minimum.at(lowest, of_task, values)
+    np.maximum.at(highest, of_task, values)
+    same[kept] = (lowest == highest)[of_task]
     return same
 
 
-def _in_order(frame: Frame, order: NDArray[np.int64]) -> Frame:
-    rows = frame.rows.iloc[order].reset_index(drop=True)
-    return Frame(rows, frame.file[order], frame.line[order], frame.files, frame.notes)
+def _by_task(task: _Named, kept: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The rows that are kept, task by task."""
+    last = len(task.names)
+    return np.argsort(np.where(kept, task.of_row, last), kind="stable")[: np.count_nonzero(kept)]
 
 
 def _groups(
-    columns: _Columns,
-    options: TableOptions,
-    kept: NDArray[np.bool_],
-    order: NDArray[np.int64],
-    of_task: NDArray[np.int64],
-    names: NDArray[Any],
+    frame: Frame, options: TableOptions, order: NDArray[np.int64], task: _Named
 ) -> tuple[str, ...]:
-    """The group of each task: the one that its rows name, or the task itself."""
+    """The group of each task: the one that its rows name, or the task itself.
+
+    Args:
+        frame: all rows.
+        options: names the column, or none.
+        order: the rows that are used, task by task.
+        task: of these.
+    """
     if options.group is None:
-        return tuple(str(name) for name in names)
-    text = as_text(columns.frame.rows[options.group]).to_numpy(object)[kept][order]
-    found: dict[int, str] = {}
-    for task, group in zip(of_task.tolist(), text, strict=True):
-        if group is not None and found.setdefault(task, group) != group:
-            told = f"{found[task]!r} and {group!r} within the task {names[task]!s:.60}"
-            raise OptionError("table", "group", told, "one group a task")
-    return tuple(found.get(task, NO_GROUP) for task in range(len(names)))
+        return task.names
+    group = _named(frame.rows[options.group])
+    named = group.of_row[order]
+    order = np.flatnonzero(named >= 0)
+    tasks, named = task.of_row[order], named[order]
+    known, first = np.unique(tasks, return_index=True)
+    found = np.full(len(task.names), -1)
+    found[known] = named[first]
+    wrong = np.flatnonzero(named != found[tasks])
+    if len(wrong):
+        row = wrong[0]
+        one, other = group.names[found[tasks[row]]], group.names[named[row]]
+        told = f"{one!r} and {other!r} within the task {task.names[tasks[row]]:.60}"
+        raise OptionError("table", "group", told, "one group a task")
+    return tuple(group.names[number] if number >= 0 else NO_GROUP for number in found)
 
 
 def _sizes(groups: Sequence[str]) -> dict[str, int]:
@@ -316,15 +477,24 @@ def table_splits(
 
 
 def _labels(
-    target: NDArray[Any], train: NDArray[np.bool_]
-) -> tuple[NDArray[np.float32] | NDArray[np.int64], tuple[str, ...]]:
-    """Numbers in standard units of train, or numbers of classes with the names of these."""
-    if target.dtype == np.float64:
-        seen = target[train]
-        spread = seen.std() or 1.0
-        return ((target - seen.mean()) / spread).astype(np.float32), ()
-    classes, numbers = np.unique(target.astype(str), return_inverse=True)
-    return numbers.astype(np.int64), tuple(str(name) for name in classes)
+    target: _Named | _Numbers, train: NDArray[np.bool_]
+) -> NDArray[np.float32] | NDArray[np.int64]:
+    """Numbers in standard units of train, or numbers of classes."""
+    if isinstance(target, _Named):
+        return target.of_row.astype(np.int64)
+    mean, spread = _moments(target.of_row[train])
+    y = np.empty(len(train), np.float32)
+    for piece in pieces(len(y)):
+        y[piece] = (target.of_row[piece] - mean) / (spread or 1.0)
+    return y
+
+
+def _moments(values: NDArray[np.float64]) -> tuple[np.float64, np.float64]:
+    return values.mean(), values.std()
+
+
+def _metric(classes: Sequence[str], metric: Literal["r2", "mse"]) -> Metric:
+    return ACCURACY if classes else MSE if metric == "mse" else R2
 
 
 # --- from rows to tasks --------------------------------------------------------------------------
@@ -351,7 +521,7 @@ class TableFamily:
             kind="classification" if classes else "regression",
             input_shape=(inputs,),
             outputs=0 if classes else 1,
-            metric=ACCURACY if classes else MSE if metric == "mse" else R2,
+            metric=_metric(data.classes, metric),
             train_classes=classes,
             groups={s: {group: count[group] for group in data.splits[s]} for s in SPLITS},
             grouped=True,
@@ -371,16 +541,10 @@ class TableFamily:
         """Names of the inputs."""
         return self._data.inputs
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """sha256 of inputs, labels, tasks, groups and splits, in hex digits."""
-        data = self._data
-        names = (data.tasks, data.groups, data.classes, dict(data.splits), data.inputs)
-        digest = hashlib.sha256(repr((names, self.info.metric.name)).encode())
-        for array in (data.x, data.y, data.start):
-            digest.update(f"{array.dtype.str} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
+        """sha256 of inputs, labels, tasks, groups, splits and metric, in hex digits."""
+        return self._data.fingerprint
 
     def notes(self, episode: Episode) -> tuple[str, ...]:
         """What the data are, what was left out and why, and what the splits hang on."""

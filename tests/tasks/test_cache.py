@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from metatune.tasks.cache import cache_dir, cached_arrays, mapped_arrays
+from metatune.tasks.cache import cache_dir, cached_arrays, mapped_arrays, stamp
 
 ARRAYS = {"a": np.arange(5000), "names": np.array(["one", "zwei"])}
 
@@ -129,7 +132,11 @@ def test_mapped_arrays_are_made_once_and_can_only_be_read(folder):
     assert [path.name for path in folder.iterdir()] == ["x-12ab"]
 
 
-@pytest.mark.parametrize("damage", [garbage, empty, cut])
+def gone(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize("damage", [garbage, empty, cut, gone])
 def test_a_damaged_array_is_made_again(folder, damage):
     make = Writer()
     mapped_arrays("x", "12ab", make)
@@ -166,3 +173,39 @@ def test_mapped_arrays_can_be_had_without_a_folder_for_them(tmp_path, monkeypatc
     for _ in range(2):
         assert is_as_made(mapped_arrays("x", "12ab", make))
     assert make.calls == 2
+
+
+def test_of_processes_that_want_the_same_one_makes_it_and_the_others_wait(folder):
+    program = """
+import time
+import numpy as np
+from metatune.tasks.cache import mapped_arrays
+
+def make(folder):
+    print("made")
+    time.sleep(0.5)
+    np.save(folder / "a.npy", np.arange(7))
+
+assert mapped_arrays("x", "12ab", make)["a"].tolist() == list(range(7))
+"""
+    run = [sys.executable, "-c", program]
+    three = [subprocess.Popen(run, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    assert sorted(process.communicate()[0] for process in three) == ["", "", "made\n"]
+    assert [process.returncode for process in three] == [0, 0, 0]
+    assert [path.name for path in folder.iterdir()] == ["x-12ab"]
+
+
+# --- what tells files apart -----------------------------------------------------------------------
+
+
+def test_a_stamp_follows_names_sizes_and_times_of_change(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_text("a")
+    two.write_text("a")
+    before = stamp([one, two])
+    assert stamp([one, two]) == before
+    assert stamp([two, one]) != before
+    assert stamp([one]) != before
+    os.utime(one, (1, 1))
+    assert stamp([one, two]) != before
+    assert stamp([one, tmp_path / "nowhere"]) == stamp([one, tmp_path / "nowhere"])

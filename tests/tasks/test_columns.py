@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from metatune.tasks.columns import as_text, encode, guess_kind, guess_target
+from metatune.tasks import columns
+from metatune.tasks.columns import as_text, guess_kind, guess_target, is_given
 from metatune.tasks.frames import Frame
 
 
@@ -56,9 +59,32 @@ def test_text_is_the_same_whatever_it_was_stored_as() -> None:
     assert as_text(text(" a ", "", None)).tolist() == ["a", None, None]
 
 
-def frame(**columns: object) -> Frame:
-    rows = pd.DataFrame(columns)
-    return Frame(rows, np.zeros(len(rows), int), np.arange(1, len(rows) + 1), (Path("f.csv"),), ())
+def test_cells_of_spaces_are_not_given() -> None:
+    assert is_given(text(" ", "", None, "a", "0")).tolist() == [False, False, False, True, True]
+    assert is_given(pd.Series([1.5, np.nan])).tolist() == [True, False]
+
+
+def frame(**cells: object) -> Frame:
+    rows = pd.DataFrame(cells)
+    return Frame(rows, (len(rows),), (Path("f.csv"),), ())
+
+
+@dataclass(frozen=True)
+class Found:
+    """Inputs, with all rows in memory."""
+
+    x: np.ndarray
+    names: tuple[str, ...]
+    numbers: int
+    notes: tuple[str, ...]
+
+
+def encode(frame: Frame, kinds: dict[str, str], train: np.ndarray, levels: int) -> Found:
+    with tempfile.TemporaryDirectory() as folder:
+        order = np.arange(len(frame.rows))
+        made = columns.encode(frame, kinds, order, train, levels, Path(folder))
+        x = np.concatenate([np.empty((0, len(made.names))), *made.blocks()])
+    return Found(x, made.names, made.numbers, made.notes)
 
 
 def train(rows: int, of: int) -> np.ndarray:
@@ -109,8 +135,8 @@ def test_categories_have_an_input_for_each_frequent_level_of_train() -> None:
 
 
 def test_what_is_constant_in_train_is_left_out_with_a_note() -> None:
-    columns = {"x": ["7", "7", "8"], "c": ["a", "a", "b"], "d": [None, None, "2024-01-01"]}
+    cells = {"x": ["7", "7", "8"], "c": ["a", "a", "b"], "d": [None, None, "2024-01-01"]}
     kinds = {"x": "number", "c": "category", "d": "date"}
-    found = encode(frame(**columns), kinds, train(2, 3), 16)
+    found = encode(frame(**cells), kinds, train(2, 3), 16)
     assert found.names == ()
     assert found.notes == tuple(f"{name} is constant in train: left out." for name in "xcd")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from metatune.errors import DataError, OptionError
-from metatune.tasks.frames import find_files, read_frame, task_names
+from metatune.tasks import frames
+from metatune.tasks.frames import Frame, find_files, read_frame, task_names
 
 
 def write(path: Path, text: str, encoding: str = "utf-8") -> Path:
@@ -21,8 +24,14 @@ def write(path: Path, text: str, encoding: str = "utf-8") -> Path:
     return path
 
 
+def read(path: Path, *args: Any, **options: Any) -> Frame:
+    files, _ = find_files([str(path)])
+    return read_frame(files, Path(tempfile.mkdtemp(dir=path.parent)), *args, **options)
+
+
 def cells(path: Path) -> list[list[object]]:
-    rows = read_frame([str(path)]).rows
+    stored = read(path).rows
+    rows = pd.DataFrame({name: stored[name] for name in stored.columns})
     return [list(rows.columns), *rows.astype(object).where(rows.notna(), None).to_numpy().tolist()]
 
 
@@ -70,7 +79,7 @@ def test_a_file_that_cannot_be_read_is_refused_with_its_path(
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(DataError, match=reason) as refused:
-        read_frame([str(path)])
+        read(path)
     assert str(path) in str(refused.value)
 
 
@@ -86,23 +95,23 @@ def test_parquet_keeps_types_and_loses_no_index(tmp_path: Path) -> None:
         index=pd.Index(["p", "q", "r"], name="shop"),
     )
     frame.to_parquet(tmp_path / "a.parquet")
-    rows = read_frame([str(tmp_path / "a.parquet")], text=["id"]).rows
+    rows = read(tmp_path / "a.parquet", text=["id"]).rows
     assert list(rows.columns) == ["id", "flag", "when", "level", "x", "shop"]
     assert rows["id"].tolist()[::2] == ["7", "9"]
     assert rows["flag"].tolist()[:2] == ["true", "false"]
     assert rows["level"].tolist()[:2] == ["a", "b"]
     assert pd.api.types.is_datetime64_any_dtype(rows["when"])
     frame.reset_index(drop=True).iloc[[0, 2, 1]].to_parquet(tmp_path / "b.parquet")
-    assert "unnamed 6" in read_frame([str(tmp_path / "b.parquet")]).rows.columns
+    assert "unnamed 6" in read(tmp_path / "b.parquet").rows.columns
 
 
 def test_nested_columns_are_refused_and_decimals_are_numbers(tmp_path: Path) -> None:
     pq.write_table(pa.table({"x": [[1, 2]]}), tmp_path / "a.parquet")
     with pytest.raises(DataError, match=r"list<.*in the column 'x'; allowed: numbers"):
-        read_frame([str(tmp_path / "a.parquet")])
+        read(tmp_path / "a.parquet")
     table = pa.table({"x": pa.array([1, 2], pa.decimal128(5, 2))})
     pq.write_table(table, tmp_path / "b.parquet")
-    assert read_frame([str(tmp_path / "b.parquet")]).rows["x"].tolist() == [1.0, 2.0]
+    assert read(tmp_path / "b.parquet").rows["x"].tolist() == [1.0, 2.0]
 
 
 def test_paths_globs_and_folders_name_files_once_and_in_order(tmp_path: Path) -> None:
@@ -135,7 +144,7 @@ def test_a_column_that_some_files_lack_is_missing_there_and_told(tmp_path: Path)
     write(tmp_path / "a.csv", "y,x\n1,2\n")
     write(tmp_path / "b.csv", "z,y\n3,4\n")
     write(tmp_path / "c.csv", "y,x,z\n")
-    frame = read_frame([str(tmp_path)], [("target", "y")])
+    frame = read(tmp_path, [("target", "y")])
     assert frame.rows["x"].notna().tolist() == [True, False]
     assert frame.notes == (
         f"x is not in 1 of 3 files (first: {tmp_path}/b.csv): counted as missing there.",
@@ -144,7 +153,7 @@ def test_a_column_that_some_files_lack_is_missing_there_and_told(tmp_path: Path)
     )
     assert frame.place(1) == f"{tmp_path}/b.csv, row 1"
     with pytest.raises(OptionError, match=r"target: found no column 'x' in .*b.csv; allowed: z, y"):
-        read_frame([str(tmp_path)], [("target", "x")])
+        read(tmp_path, [("target", "x")])
 
 
 def test_tasks_are_named_by_their_files() -> None:
@@ -155,3 +164,22 @@ def test_tasks_are_named_by_their_files() -> None:
     assert names("/d/x/a.csv", "/d/y/a.csv") == ["x/a", "y/a"]
     assert names("/d/a.csv", "/d/a.parquet") == ["/d/a.csv", "/d/a.parquet"]
     assert names("/d/a.csv") == ["a"]
+
+
+@pytest.mark.parametrize("row", range(9))
+def test_a_row_that_is_too_long_is_refused_wherever_a_piece_of_the_file_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: int
+) -> None:
+    monkeypatch.setattr(frames, "CELLS", 6)
+    lines = ["1,2"] * 9
+    lines[row] = "1,2,3"
+    with pytest.raises(DataError, match="cannot be read"):
+        read(write(tmp_path / "a.csv", "\n".join(["a,b", *lines])))
+
+
+def test_many_pieces_of_a_file_are_one_table(tmp_path: Path) -> None:
+    rows = frames.CELLS // 2 + 5
+    write(tmp_path / "a.csv", "a,b\n" + "1,x\n" * rows)
+    stored = read(tmp_path / "a.csv").rows
+    assert len(stored) == rows
+    assert (stored["b"] == "x").all()

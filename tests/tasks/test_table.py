@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import os
 import subprocess
 import sys
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +20,10 @@ from hypothesis import strategies as st
 from user_tables import plain_rows, tables
 
 from metatune.errors import DataError, MetatuneError, OptionError
+from metatune.tasks import columns as columns_module
+from metatune.tasks import frames, table
 from metatune.tasks.base import ACCURACY, MSE, R2, SPLITS, Episode
+from metatune.tasks.frames import Frame, find_files
 from metatune.tasks.registry import open_family
 from metatune.tasks.table import (
     NO_GROUP,
@@ -26,6 +33,7 @@ from metatune.tasks.table import (
     open_table,
     read_table,
     table_splits,
+    write_table,
 )
 from metatune.testing import FamilyConformance
 
@@ -371,6 +379,184 @@ def test_files_in_another_order_or_format_are_the_same_tasks(tmp_path: Path) -> 
     assert (ab.tasks, ab.splits, ab.inputs) == (c.tasks, c.splits, c.inputs)
     np.testing.assert_allclose(ab.x, c.x, atol=1e-5)
     np.testing.assert_allclose(ab.y, c.y, atol=1e-5)
+
+
+# --- read once, and shared ------------------------------------------------------------------------
+
+KINDS: dict[str, Callable[[np.random.Generator, int], object]] = {
+    "number": lambda rng, n: rng.normal(size=n),
+    "holes": lambda rng, n: np.where(rng.random(n) < 0.2, np.nan, rng.normal(size=n)),
+    "whole": lambda rng, n: rng.integers(0, 5, n),
+    "truth": lambda rng, n: rng.random(n) < 0.5,
+    "level": lambda rng, n: rng.choice(["a", "b", " c ", ""], n),
+    "untidy": lambda rng, n: rng.choice(["1", "2.5", "x"], n, p=[0.6, 0.37, 0.03]),
+    "day": lambda rng, n: (
+        pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 900, n), "h")
+    ),
+}
+
+
+def csv_in_memory(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, dtype=str, skipinitialspace=True)
+
+
+def parquet_in_memory(path: Path) -> pd.DataFrame:
+    return pd.read_parquet(path).replace({True: "true", False: "false"})
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    columns=st.lists(st.sampled_from(list(KINDS)), min_size=1, max_size=4),
+    forms=st.lists(st.sampled_from(["csv", "parquet"]), min_size=1, max_size=3),
+    unequal=st.booleans(),
+    options=st.fixed_dictionaries(
+        {"target": st.sampled_from(["y", "label"])}, optional={"group": st.just("region")}
+    ),
+    seed=st.integers(0, 99),
+)
+def test_mapped_tables_are_those_that_one_frame_in_memory_gives(
+    tmp_path_factory, columns, forms, unequal, options, seed
+) -> None:
+    folder, rng = tmp_path_factory.mktemp("mapped"), np.random.default_rng(seed)
+    frame = plain_rows(tasks=12, rows=6, groups=6).sample(frac=1, random_state=seed)
+    for place, kind in enumerate(columns):
+        frame[f"c{place}"] = KINDS[kind](rng, len(frame))
+    read = []
+    for place, form in enumerate(forms):
+        part = frame.iloc[place :: len(forms)]
+        part = part.drop(columns="c0") if unequal and place else part
+        path = folder / f"{place}.{form}"
+        if form == "csv":
+            part.to_csv(path, index=False)
+        else:
+            part.to_parquet(path, index=False, row_group_size=7)
+        read.append(csv_in_memory(path) if form == "csv" else parquet_in_memory(path))
+    asked = TableOptions.of({"data": [str(folder)], "task": "task", **options})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(frames, "CELLS", 40)
+        patch.setattr(columns_module, "PIECE", 5)
+        patch.setattr(columns_module, "BLOCK", 30)
+        found = read_table(asked)
+    rows, sizes = pd.concat(read, ignore_index=True), tuple(len(part) for part in read)
+    (folder / "held").mkdir()
+    (folder / "scratch").mkdir()
+    held = Frame(rows, sizes, tuple(sorted(folder.glob("*.*"))), ())
+    write_table(held, asked, folder / "held", folder / "scratch")
+    about = json.loads(np.load(folder / "held" / "about.npy").tobytes())
+    for name in ("x", "y", "start"):
+        expected = np.load(folder / "held" / f"{name}.npy")
+        np.testing.assert_array_equal(getattr(found, name), expected, strict=True)
+    for name in ("tasks", "groups", "classes", "inputs"):
+        assert getattr(found, name) == tuple(about[name])
+    assert (found.kinds, found.numbers) == (about["kinds"], about["numbers"])
+    assert found.fingerprint == about["fingerprint"]
+    told = [note for note in found.notes if "counted as missing there" not in note]
+    assert told == about["notes"]
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[TableOptions, Path]:
+    """A table, and an empty folder for the cache."""
+    monkeypatch.setenv("METATUNE_CACHE", str(tmp_path / "cache"))
+    plain_rows().to_csv(tmp_path / "a.csv", index=False)
+    plain = {"data": [str(tmp_path / "*.csv")], "task": "task", "target": "y"}
+    return TableOptions.of(plain), tmp_path / "cache"
+
+
+def refuse_to_read(*_: object) -> None:
+    raise AssertionError("read again")
+
+
+def test_files_are_read_once_and_afterwards_mapped(shared, monkeypatch) -> None:
+    options, cache = shared
+    first = read_table(options)
+    (folder,) = cache.iterdir()
+    names = {"x.npy", "y.npy", "start.npy", "about.npy", "arrays"}
+    assert {path.name for path in folder.iterdir()} == names
+    monkeypatch.setattr(table, "read_frame", refuse_to_read)
+    second = read_table(options)
+    assert not second.x.flags.writeable
+    assert not second.x.flags.owndata
+    np.testing.assert_array_equal(first.x, second.x)
+    assert replace(first, x=second.x, y=second.y, start=second.start) == second
+    with pytest.raises(AssertionError, match="read again"):
+        read_table(replace(options, levels=3))
+
+
+def test_a_changed_file_and_a_further_one_are_noticed(shared) -> None:
+    options, _ = shared
+    (path,) = find_files(options.data)[0]
+    first = read_table(options)
+    plain_rows().assign(y=lambda f: -f["y"]).to_csv(path, index=False)
+    changed = read_table(options)
+    assert changed.fingerprint != first.fingerprint
+    plain_rows().replace({"task": "t03"}, "t99").to_csv(path.with_name("b.csv"), index=False)
+    more = read_table(options)
+    assert len(more.x) == 2 * len(changed.x)
+    path.with_name("b.csv").unlink()
+    assert read_table(options).fingerprint == changed.fingerprint
+
+
+def test_a_file_that_was_only_touched_has_the_same_fingerprint(shared) -> None:
+    options, cache = shared
+    (path,) = find_files(options.data)[0]
+    first = read_table(options)
+    os.utime(path, (1, 1))
+    assert read_table(options).fingerprint == first.fingerprint
+    assert len(list(cache.iterdir())) == 2
+
+
+@pytest.mark.parametrize("name", ["x", "y", "start", "about"])
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_a_damaged_cache_is_made_again(shared, name, damage) -> None:
+    options, cache = shared
+    first = read_table(options)
+    (folder,) = cache.iterdir()
+    path = folder / f"{name}.npy"
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-1])
+    again = read_table(options)
+    np.testing.assert_array_equal(again.x, first.x)
+    assert again.fingerprint == first.fingerprint
+
+
+def test_tables_are_read_where_the_cache_cannot_be_written(shared, monkeypatch, tmp_path) -> None:
+    options, _ = shared
+    first = read_table(options)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("METATUNE_CACHE", str(tmp_path / "file"))
+    found = open_table(options)
+    assert found.fingerprint == first.fingerprint
+    assert found.sample("train", EPISODE, range(3)).support_x.shape == (3, 6, len(first.inputs))
+
+
+def test_a_full_disk_is_told_in_a_sentence(shared, monkeypatch) -> None:
+    options, cache = shared
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(table, "_save_rows", full)
+    with pytest.raises(DataError, match=r"No space left.*; allowed: room for .*METATUNE_CACHE"):
+        read_table(options)
+    assert list(cache.iterdir()) == []
+
+
+def test_two_processes_at_once_give_the_same_table_and_one_copy(shared) -> None:
+    options, cache = shared
+    program = (
+        "from metatune.tasks.registry import open_family;"
+        f"f = open_family('table', None, {asdict(options)!r});"
+        "print(f.fingerprint, f.data.x.sum())"
+    )
+    run = [sys.executable, "-c", program]
+    both = [subprocess.Popen(run, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [process.communicate()[0] for process in both]
+    assert told[0] == told[1] != ""
+    assert [process.returncode for process in both] == [0, 0]
+    assert [path.name.startswith("table-") for path in cache.iterdir()] == [True]
 
 
 # --- whatever a table holds -----------------------------------------------------------------------
