@@ -118,9 +118,9 @@ class NeighbourHead:
             other = targets.unsqueeze(1) == 0  # (T, 1, S, O)
             closest = close.unsqueeze(3).masked_fill(other, -torch.inf).amax(2)
             return below_all_where_absent(closest, targets)
-        nearest = close.topk(count, dim=2).indices  # (T, Q, k)
-        tasks = torch.arange(len(targets))[:, None, None]
-        mean: Tensor = targets[tasks, nearest].mean(2)
+        # Who is as close as the last of them votes, too: their order says nothing.
+        near = (close >= close.topk(count, dim=2).values[..., -1:]).to(targets.dtype)
+        mean = torch.bmm(near, targets) / near.sum(2, keepdim=True)
         # Shares as logits: an even vote is told from none, and the loss stays finite.
         return (mean + 1e-3).log() if self.classes else mean
 

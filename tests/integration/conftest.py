@@ -25,6 +25,7 @@ family: {name: sinusoid, shot: 5, query: 5}
 seed: 3
 resource: {full: 30000, rungs: 3, reduction: 3}
 tasks: {select: 24, confirm: 24, test: 24}
+rounds: {count: 2, growth: 2}
 budget: {trials: 10}
 common:
   backbone: {kind: mlp, width: 16, depth: 1}

@@ -92,7 +92,7 @@ def test_a_killed_worker_fails_its_trial_and_the_run_goes_on(
     path, one_round = tmp_path / "bereft", tmp_path / "one_round.yaml"
     # Trials of seconds: a worker that is killed is in the midst of one, and the search goes on.
     slow = space_file.read_text().replace("full: 30000", "full: 300000")
-    one_round.write_text(slow + "rounds: {count: 1}\n")
+    one_round.write_text(slow.replace("count: 2", "count: 1"))
     driver = command(
         "run", one_round, "--out", path, "--workers", 1, "--trials", TRIALS, "--address", cluster
     )

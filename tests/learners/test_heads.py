@@ -127,6 +127,13 @@ def test_neighbours_may_be_those_of_a_view_of_the_inputs():
     torch.testing.assert_close(found, predict(NearestNeighbour(), columns[0], y, columns[1]))
 
 
+def test_neighbours_that_are_as_close_as_the_last_vote_whatever_their_order():
+    x = torch.tensor([[[0.0], [1.0], [1.0], [5.0]]])
+    s, y = Examples(x, x), torch.tensor([[[2.0], [4.0], [6.0], [9.0]]])
+    q = Examples(torch.zeros(1, 1, 1), torch.zeros(1, 1, 1))
+    assert predict(NearestNeighbour(neighbours=2), s, y, q).tolist() == [[[4.0]]]
+
+
 def test_more_neighbours_than_there_are_support_points_are_all_of_them():
     s, y, q = examples(0, 3, 4)
     found = predict(NearestNeighbour(neighbours=9), s, y, q)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from families import MOLECULES, SMALL_IMAGES, TABLES, WAVES, random_tasks
+from families import MOLECULES, SERIES, SMALL_IMAGES, TABLES, WAVES, random_tasks
 
 from metatune.learners.learner import build_learner, task_losses
 from metatune.learners.training import loss_and_gradients
@@ -50,8 +50,11 @@ FAMILIES = {
     "images": (SMALL_IMAGES, Episode(5, 1, 2)),
     "more shots": (SMALL_IMAGES, Episode(3, 2, 2)),
     "molecules": (MOLECULES, Episode(1, 8, 6)),
+    "series": (SERIES, Episode(1, 8, 6)),
 }
-BLIND = {"support_mean", "pooled_linear", "boosted_trees"}  # to a task's own inputs, by design
+BLIND = {  # to the inputs of a support set, by design
+    "support_mean", "pooled_linear", "boosted_trees", "seasonal_naive", "last_value"
+}  # fmt: skip
 CASES = [(name, place) for place, (info, _) in FAMILIES.items() for name in presets_for(info)]
 
 

@@ -141,6 +141,8 @@ REFUSED: list[tuple[FamilyInfo, Strategy, dict[str, Any], list[str]]] = [
      ["head.width 10 must be a multiple of head.heads 4"]),
     (TABLES, RIDGE, {"head": OwnHead(use="own_things:Roule")},
      ["head.use: found own_things:Roule; the module own_things has no Roule"]),
+    (TABLES, RAW, {"head": NearestNeighbour(view="fingerprint"), "meta": UNTRAINED},
+     ["head.view looks at fingerprint, which some has not; allowed: learned, raw"]),
     (TABLES, RIDGE, {"head": GP(rbf="off")},
      ["head gp needs a kernel: linear, rbf and tanimoto are all off"]),
     (TABLES, RIDGE, {"head": GP(tanimoto="fingerprint")},
