@@ -59,6 +59,7 @@ class Driver:
         self._ledger = ledger
         self._compactor = compactor
         self._watch = watch
+        self._last_rungs: dict[str, int] = {}  # asked for at each look: strategies are not cheap
         self._before = history.at
         self._start = monotonic()
 
@@ -147,5 +148,8 @@ class Driver:
 
     def last_rung(self, trial: Trial) -> int:
         """The rung at which a trial is done."""
-        strategy = Strategy.model_validate(trial.asked.strategy)
-        return strategy.last_rung(self.plan.space.space.resource.rungs)
+        if trial.id not in self._last_rungs:
+            strategy = Strategy.model_validate(trial.asked.strategy)
+            rungs = self.plan.space.space.resource.rungs
+            self._last_rungs[trial.id] = strategy.last_rung(rungs)
+        return self._last_rungs[trial.id]

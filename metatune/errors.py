@@ -56,7 +56,7 @@ class Diverged(MetatuneError, ArithmeticError):  # noqa: N818 - a result, not an
         self.what = what
 
 
-def first_of(names: Sequence[str], most: int = 8) -> str:
-    """Names for a message: the first ones, and how many more."""
+def first_of(names: Sequence[str], most: int = 8, longest: int | None = 40) -> str:
+    """Names for a message: the first ones, each cut to so many characters, and how many more."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(f"{name:.40}" for name in names[:most]) + more
+    return ", ".join(name[:longest] for name in names[:most]) + more

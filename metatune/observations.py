@@ -73,7 +73,7 @@ def best_first(observations: Sequence[Observation], costs: Sequence[str]) -> lis
 
 def _rank(observation: Observation) -> tuple[float, float]:
     """How far it came (0: nowhere, or it is on its way), and the value there."""
-    if observation.state in ("running", "lost") or not observation.values:
+    if not _was_scored(observation):
         return (0, 0.0)
     rung = max(observation.values)
     value = observation.values[rung]
@@ -88,7 +88,7 @@ def costs_of(observation: Observation, names: Sequence[str]) -> list[float]:
 
 def knows(observation: Observation, names: Sequence[str]) -> bool:
     """False where there is a value, but costs that belong to it are not known."""
-    if observation.state in ("running", "lost") or not observation.values:
+    if not _was_scored(observation):
         return True
     rung = max(observation.values)
     return all(rung in observation.costs.get(name, {}) for name in names)
@@ -121,6 +121,7 @@ def shares_beaten(observations: Sequence[Observation]) -> list[float | None]:
 
 
 def _was_scored(observation: Observation) -> bool:
+    """False where it is on its way, is lost, or ended before it was scored."""
     return bool(observation.values) and observation.state in ("completed", "stopped")
 
 

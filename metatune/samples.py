@@ -6,6 +6,8 @@ Tasks are drawn from ``train`` alone: what is held out stays unseen. matplotlib 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -45,16 +47,11 @@ def draw_samples(family: TaskFamily, episode: Episode, path: Path, seed: int = 0
     tasks = family.sample("train", episode, range(seed, seed + TASKS))
     figure = Figure(figsize=(12, 9), layout="constrained")
     axes = figure.subplots(2, 2).ravel()
-    shape = family.info.input_shape
+    draw, shown = _way_to_draw(family)
     for task, ax in enumerate(axes):
         # Names may hold dollars, which are no formulas.
         ax.set_title(f"{tasks.groups[task]:.60}", parse_math=False)
-        if len(shape) == 3:
-            _draw_images(ax, tasks, task)
-        elif family.info.kind == "regression" and prod(shape) == 1:
-            _draw_curve(ax, tasks, task)
-        else:
-            _draw_rows(ax, tasks, task, _names(family, prod(shape)))
+        draw(ax, tasks, task)
     figure.suptitle(f"{family.info.name}: {TASKS} tasks of train, by group")
     try:
         with warnings.catch_warnings():
@@ -63,11 +60,19 @@ def draw_samples(family: TaskFamily, episode: Episode, path: Path, seed: int = 0
             figure.savefig(path, format="png")
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
+    return shown
+
+
+def _way_to_draw(family: TaskFamily) -> tuple[Callable[[Any, TaskBatch, int], None], str]:
+    """What draws a task of the family, and what it shows, in words."""
+    shape = family.info.input_shape
     if len(shape) == 3:
-        return "a row a class, support images left of the line and query images right of it"
+        shown = "a row a class, support images left of the line and query images right of it"
+        return _draw_images, shown
     if family.info.kind == "regression" and prod(shape) == 1:
-        return "support and query points"
-    return f"the first {ROWS} support rows, the first {COLUMNS} inputs"
+        return _draw_curve, "support and query points"
+    rows = partial(_draw_rows, names=_names(family, prod(shape)))
+    return rows, f"the first {ROWS} support rows, the first {COLUMNS} inputs"
 
 
 def _names(family: TaskFamily, inputs: int) -> tuple[str, ...]:

@@ -49,7 +49,6 @@ class Search:
         # What the gradient takes is set aside.
         self._allowed = driver.plan.share(self._round) - driver.plan.for_gradient(self._round)
         self._running: set[str] = set()
-        self._last_rungs: dict[str, int] = {}  # of each trial asked for so far
         self._refuse_lost_default()
         # Trials that an earlier driver left behind go on first, in the order of their asking. The
         # record of a decision may have been lost with it: it is taken again.
@@ -223,9 +222,7 @@ class Search:
         return [t for t in scored_there if not self._is_last(t, rung)]
 
     def _is_last(self, trial: Trial, rung: int) -> bool:
-        if trial.id not in self._last_rungs:
-            self._last_rungs[trial.id] = self._driver.last_rung(trial)
-        return rung >= self._last_rungs[trial.id]
+        return rung >= self._driver.last_rung(trial)
 
     def _is_no_dearer(self, row: Measured, other: Measured) -> bool:
         return all(cost(name, row) <= cost(name, other) for name in self._costs)

@@ -12,8 +12,10 @@ from user_tables import plain_series
 
 from metatune import session
 from metatune.errors import SpaceError
-from metatune.jobs import TrialJob
+from metatune.jobs import RungResult, TrialJob
+from metatune.plan import Plan
 from metatune.space import load_space
+from metatune.strategy import Strategy
 from metatune.trial import run_trial
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -24,6 +26,31 @@ OWN_PARTS = EXAMPLES / "own_parts.yaml"
 def _own_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """Folders that are looked in stay with one test."""
     monkeypatch.setattr(sys, "path", [*sys.path])
+
+
+def scored(plan: Plan, strategy: Strategy, resource: int, tasks: int) -> RungResult:
+    """What a trial of the strategy comes to on ``select``."""
+    job = TrialJob(
+        trial="r1-0000",
+        round=1,
+        replica=0,
+        strategy=strategy.model_dump(mode="json"),
+        family=plan.info.name,
+        data_dir=None,
+        options=plan.options,
+        episode=plan.space.space.episode,
+        run_seed=0,
+        rungs=(resource,),
+        recorded=0,
+        split="select",
+        tasks=tasks,
+        train=True,
+        folder=None,
+        code=plan.code,
+    )
+    (result,) = run_trial(job)
+    assert result.outcome == "completed", result.reason
+    return result
 
 
 def test_the_simplest_meta_learner_learns_to_learn_in_fewer_than_40_lines() -> None:
@@ -51,7 +78,7 @@ def test_a_space_with_parts_of_ones_own_is_accepted() -> None:
 
 
 def test_every_way_through_that_space_trains() -> None:
-    plan, family = session.plan_of(load_space(OWN_PARTS))
+    plan, _ = session.plan_of(load_space(OWN_PARTS))
     proposed = [
         plan.space.strategy_from(
             plan.space.tree.walk(lambda knob, at=at: at.get(knob.name) or knob.middle())[1]
@@ -61,26 +88,7 @@ def test_every_way_through_that_space_trains() -> None:
     assert {strategy.head.kind for strategy in proposed} == {"ridge", "own"}
     assert {strategy.backbone.kind for strategy in proposed} == {"own"}
     for strategy in (*proposed, *(entry.strategy for entry in plan.space.initial)):
-        job = TrialJob(
-            trial="r1-0000",
-            round=1,
-            replica=0,
-            strategy=strategy.model_dump(mode="json"),
-            family="sinusoid",
-            data_dir=None,
-            episode=plan.space.space.episode,
-            run_seed=0,
-            rungs=(2_000,),
-            recorded=0,
-            split="select",
-            tasks=4,
-            train=True,
-            folder=None,
-            code=plan.code,
-        )
-        (result,) = run_trial(job, family)
-        assert result.outcome == "completed", result.reason
-        assert not result.transductive
+        assert not scored(plan, strategy, resource=2_000, tasks=4).transductive
 
 
 def test_a_part_that_is_not_there_is_told(tmp_path: Path) -> None:
@@ -103,25 +111,7 @@ def test_the_example_of_a_forecast_runs_on_a_table_of_its_form(tmp_path: Path) -
     assert {"seasonal_naive", "ridge", "pooled_linear", "boosted_trees"} <= named.keys()
     scores = {}
     for name in ("seasonal_naive", "seasonal_ridge", "pooled_linear"):
-        job = TrialJob(
-            trial="r1-0000",
-            round=1,
-            replica=0,
-            strategy=named[name].model_dump(mode="json"),
-            family="forecast",
-            data_dir=None,
-            options=plan.options,
-            episode=plan.space.space.episode,
-            run_seed=0,
-            rungs=(20_000,),
-            recorded=0,
-            split="select",
-            tasks=16,
-            train=True,
-            folder=None,
-        )
-        (result,) = run_trial(job)
-        assert result.outcome == "completed", result.reason
+        result = scored(plan, named[name], resource=20_000, tasks=16)
         scores[name] = sum(result.scores) / len(result.scores)
     assert scores["seasonal_naive"] == pytest.approx(1, abs=0.2)  # in units of its own error
     assert scores["pooled_linear"] < scores["seasonal_naive"]

@@ -248,6 +248,11 @@ def _date_parts(name: str, dates: pd.Series, train: Mask) -> Iterator[_Input]:
         yield _Input(f"{name} {part}", of().to_numpy(np.float64, na_value=np.nan))
 
 
+def moments(values: NDArray[Any]) -> tuple[np.float64, np.float64]:
+    """Mean and standard deviation; the values are held no longer than that takes."""
+    return values.mean(), values.std()
+
+
 def _varies(values: Floats | Mask) -> bool:
     known = values[~np.isnan(values)]
     return len(known) > 0 and bool(known.min() < known.max())
@@ -257,8 +262,7 @@ def _final(one: _Input, train: Mask) -> NDArray[np.float32]:
     """What learners see: numbers in standard units, else 0 or 1."""
     if not one.is_number:
         return one.values.astype(np.float32)
-    known = one.values[train & ~np.isnan(one.values)]
-    mean, spread = known.mean(), known.std()
+    mean, spread = moments(one.values[train & ~np.isnan(one.values)])
     final = np.empty(len(one.values), np.float32)
     for piece in pieces(len(final)):
         # What varies by less than rounding shows has no spread: it is 0 throughout train.

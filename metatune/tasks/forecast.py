@@ -11,6 +11,7 @@ series. Splits differ in groups of series and in time.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -33,9 +34,8 @@ from metatune.tasks.series import (
     logarithms,
     read_series,
 )
-from metatune.tasks.splits import few_groups
+from metatune.tasks.splits import SHARES, few_groups, group_splits
 from metatune.tasks.steps import DAY, SECOND, Whole, calendar_inputs
-from metatune.tasks.table import SHARES, table_splits
 
 POOLED = ("pooled_linear", "boosted_trees", "pooled_trees", "pooled_ridge")
 FARTHEST = 1e6  # standard deviations of the support: beyond that a value is cut
@@ -204,10 +204,8 @@ class ForecastFamily:
     """
 
     def __init__(self, name: str, series: Series, setting: Setting, about: str) -> None:
-        sizes: dict[str, int] = {}
-        for group in series.groups:
-            sizes[group] = sizes.get(group, 0) + 1
-        splits = table_splits(sizes, setting.splits, name)
+        sizes = Counter(series.groups)
+        splits = group_splits(name, sizes, setting.splits)
         self._series, self._setting = series, setting
         self._numbers = series.numbers
         used, self._calendar_row = np.unique(self._numbers, return_inverse=True)

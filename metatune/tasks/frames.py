@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from metatune.errors import DataError, OptionError
+from metatune.errors import DataError, OptionError, first_of
 
 CSV = (".csv", ".csv.gz", ".tsv", ".txt")
 PARQUET = (".parquet", ".pq")
@@ -136,9 +136,7 @@ def read_frame(
 
 def listed(names: Iterable[Any], most: int = 12) -> str:
     """Names of columns for messages."""
-    known = [str(name) for name in names]
-    more = f" and {len(known) - most} more" if len(known) > most else ""
-    return f"{', '.join(known[:most])}{more}" or "a file with columns"
+    return first_of([str(name) for name in names], most, None) or "a file with columns"
 
 
 # --- which files ---------------------------------------------------------------------------------

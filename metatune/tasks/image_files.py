@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from metatune.errors import DataError, OptionError
+from metatune.errors import DataError, OptionError, first_of
 from metatune.tasks.cache import mapped_arrays, stamp
 
 Colour = Literal["grey", "rgb"]
@@ -212,10 +212,7 @@ def _shown(paths: Sequence[PurePath]) -> list[str]:
 
 def _note(count: int, what: str, named: Sequence[str]) -> str:
     """``3 no images by their names (a.txt, b.txt and 1 more).``; empty for none."""
-    if not count:
-        return ""
-    more = f" and {len(named) - LISTED} more" if len(named) > LISTED else ""
-    return f"{count} {what} ({', '.join(named[:LISTED])}{more})."
+    return f"{count} {what} ({first_of(named, LISTED, None)})." if count else ""
 
 
 # --- from files to pixels ------------------------------------------------------------------------

@@ -186,12 +186,12 @@ def _regular(columns: Columns, frame: Frame) -> Series:
             f"{NAME}: {columns.time}: found {times.iloc[row]} between two steps of {step.alias} "
             f"({frame.place(row)}); allowed: regular times, or another step"
         )
-    values = as_numbers(frame.rows[columns.value])[place]
+    cells = frame.rows[columns.value]
+    values = as_numbers(cells)[place]
     place, of_series, steps, values = _once(columns, frame, place, of_series, steps, values, notes)
-    given = frame.rows[columns.value].notna().to_numpy()[place]
-    _note_missing(notes, frame, columns, place, np.isnan(values), given)
+    _note_missing(notes, frame, cells.iloc[place], place, np.isnan(values))
     series = _on_steps(values, of_series, steps, tuple(map(str, names)), step, notes)
-    return replace(series, groups=_groups(columns, frame, place, of_series, series.names))
+    return replace(series, groups=_groups(columns, frame, place, name[place], series.names))
 
 
 def _read(columns: Columns, scratch: Path) -> Frame:
@@ -290,17 +290,17 @@ def _once(
 
 
 def _note_missing(
-    notes: list[str], frame: Frame, columns: Columns, place: Whole, missing: Mask, given: Mask
+    notes: list[str], frame: Frame, cells: pd.Series, place: Whole, missing: Mask
 ) -> None:
     """Say how many values are missing or no numbers."""
     if not missing.any():
         return
-    strange = missing & given
+    strange = missing & cells.notna().to_numpy()
     told = f"{missing.sum()} of {len(missing)} values are missing"
     if strange.any():
-        row = int(place[int(np.flatnonzero(strange)[0])])
-        cell = str(frame.rows[columns.value].iloc[row])[:40]
-        told += f", {strange.sum()} of them no numbers (first: {cell!r} in {frame.place(row)})"
+        first = int(np.flatnonzero(strange)[0])
+        cell, where = str(cells.iloc[first])[:40], frame.place(int(place[first]))
+        told += f", {strange.sum()} of them no numbers (first: {cell!r} in {where})"
     notes.append(f"{told}.")
 
 
@@ -344,14 +344,21 @@ def _on_steps(
 
 
 def _groups(
-    columns: Columns, frame: Frame, place: Whole, series: Whole, names: tuple[str, ...]
+    columns: Columns, frame: Frame, place: Whole, name: NDArray[Any], names: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """The group of each series: the one that its rows name, or the series itself."""
+    """The group of each series: the one that its rows name, or the series itself.
+
+    Args:
+        columns: names the column, or none.
+        frame: all rows.
+        place: the rows that are used.
+        name: the series of each of these.
+        names: the series that are used.
+    """
     if columns.group is None:
         return names
     group = as_text(frame.rows[columns.group]).to_numpy(object)[place]
-    named, _ = _names(frame, columns)
-    pairs = pd.DataFrame({"series": named[place].astype(str), "group": group}).drop_duplicates()
+    pairs = pd.DataFrame({"series": name.astype(str), "group": group}).drop_duplicates()
     known = pairs.dropna()
     twice = known[known["series"].duplicated(keep=False)]
     if not twice.empty:

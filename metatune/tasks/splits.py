@@ -12,10 +12,15 @@ from metatune.tasks.base import SPLITS, FamilyInfo, Split
 
 FEW_GROUPS = 12  # fewer make each split hang on one or two of them
 LARGEST = 8  # one group in so many, the largest, belongs into train
+SHARES = {"train": 0.5, "select": 0.2, "confirm": 0.1, "test": 0.2}
+"""Of each split, where nothing else is declared."""
 
 
 def group_splits(
-    family: str, sizes: Mapping[str, int], shares: Mapping[str, float], one: str
+    family: str,
+    sizes: Mapping[str, int],
+    shares: Mapping[str, float],
+    one: str = "without a group column each task is a group",
 ) -> dict[Split, tuple[str, ...]]:
     """The groups of each split.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
@@ -41,12 +42,13 @@ from metatune.tasks.columns import (
     guess_kind,
     guess_target,
     is_given,
+    moments,
     pieces,
 )
 from metatune.tasks.draws import without_replacement
 from metatune.tasks.frames import Frame, find_files, listed, read_frame, task_names
 from metatune.tasks.pools import Pool
-from metatune.tasks.splits import few_groups, group_splits
+from metatune.tasks.splits import SHARES, few_groups, group_splits
 
 FILE = "file"
 """As task: each file is a task, unless a column has this name."""
@@ -55,7 +57,6 @@ MOST_CLASSES = 1024
 HASHED = 1 << 22  # numbers that are hashed at a time
 _VERSION = "1"
 """Part of the cache's key: to be raised when the making of tables changes."""
-SHARES = {"train": 0.5, "select": 0.2, "confirm": 0.1, "test": 0.2}
 REGRESSION = ("ridge", "support_mean", "pooled_linear", "boosted_trees", "pooled_ridge")
 CLASSIFICATION = ("ridge", "support_mean", "logistic", "nearest_neighbour")
 
@@ -206,7 +207,7 @@ def write_table(frame: Frame, options: TableOptions, folder: Path, scratch: Path
     order = _by_task(task, kept)
     task, target = task.of(order), target.of(order)
     groups = _groups(frame, options, order, task)
-    splits = table_splits(_sizes(groups), options.splits)
+    splits = group_splits("table", Counter(groups), options.splits)
     split_of = {group: split for split, members in splits.items() for group in members}
     start = np.searchsorted(task.of_row, np.arange(len(task.names) + 1, dtype=np.int32))
     train = np.repeat([split_of[group] == "train" for group in groups], np.diff(start))
@@ -462,35 +463,17 @@ def _groups(
     return tuple(group.names[number] if number >= 0 else NO_GROUP for number in found)
 
 
-def _sizes(groups: Sequence[str]) -> dict[str, int]:
-    sizes: dict[str, int] = {}
-    for group in groups:
-        sizes[group] = sizes.get(group, 0) + 1
-    return sizes
-
-
-def table_splits(
-    sizes: Mapping[str, int], shares: Mapping[str, float], family: str = "table"
-) -> dict[Split, tuple[str, ...]]:
-    """The groups of each split, see ``group_splits``; sizes are numbers of tasks."""
-    return group_splits(family, sizes, shares, "without a group column each task is a group")
-
-
 def _labels(
     target: _Named | _Numbers, train: NDArray[np.bool_]
 ) -> NDArray[np.float32] | NDArray[np.int64]:
     """Numbers in standard units of train, or numbers of classes."""
     if isinstance(target, _Named):
         return target.of_row.astype(np.int64)
-    mean, spread = _moments(target.of_row[train])
+    mean, spread = moments(target.of_row[train])
     y = np.empty(len(train), np.float32)
     for piece in pieces(len(y)):
         y[piece] = (target.of_row[piece] - mean) / (spread or 1.0)
     return y
-
-
-def _moments(values: NDArray[np.float64]) -> tuple[np.float64, np.float64]:
-    return values.mean(), values.std()
 
 
 def _metric(classes: Sequence[str], metric: Literal["r2", "mse"]) -> Metric:
@@ -512,7 +495,7 @@ class TableFamily:
         self._data = data
         self._sizes = data.sizes
         self._pools: dict[tuple[Split, int], Pool] = {}
-        count = _sizes(data.groups)
+        count = Counter(data.groups)
         classes = len(data.classes)
         numbers, inputs = data.numbers, len(data.inputs)
         views = {"numbers": (0, numbers), "categories": (numbers, inputs)}

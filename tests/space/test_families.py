@@ -15,8 +15,9 @@ from metatune.space.source import Source
 from metatune.tasks.base import Episode
 from metatune.tasks.forecast import ForecastOptions
 from metatune.tasks.image_folder import ImageFolderOptions
+from metatune.tasks.splits import SHARES
 from metatune.tasks.steps import FIELDS
-from metatune.tasks.table import SHARES, TableOptions
+from metatune.tasks.table import TableOptions
 
 REST = """
 budget: {trials: 4}

@@ -21,8 +21,8 @@ from metatune.tasks.base import MAE, SPLITS, Episode, Metric, TaskBatch, notes_o
 from metatune.tasks.forecast import ForecastFamily, ForecastOptions, Setting, open_forecast
 from metatune.tasks.registry import open_family
 from metatune.tasks.series import Series
+from metatune.tasks.splits import SHARES
 from metatune.tasks.steps import Step
-from metatune.tasks.table import SHARES
 from metatune.testing import FamilyConformance
 
 EPISODE = Episode(1, 14, 7)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from user_tables import plain_rows, tables
 
@@ -27,12 +27,10 @@ from metatune.tasks.frames import Frame, find_files
 from metatune.tasks.registry import open_family
 from metatune.tasks.table import (
     NO_GROUP,
-    SHARES,
     TableFamily,
     TableOptions,
     open_table,
     read_table,
-    table_splits,
     write_table,
 )
 from metatune.testing import FamilyConformance
@@ -302,46 +300,6 @@ def test_what_no_task_can_hold_is_refused_with_what_some_can(numbers, classes) -
         numbers.sample("train", Episode(1, 30, 10), [0])
     with pytest.raises(DataError, match="groups nobody for 1 seeds"):
         numbers.sample("train", EPISODE, [0], ["nobody"])
-
-
-# --- splits ---------------------------------------------------------------------------------------
-
-
-@given(
-    sizes=st.dictionaries(st.text(max_size=6), st.integers(1, 500), min_size=4, max_size=60),
-    extra=st.text(min_size=7, max_size=9),
-)
-@example(  # two of twice the mean, and two more once another is there
-    sizes={
-        "": 1, ";": 381, ":": 210, "9": 240, "8": 10, "00": 121, "7": 499, "6": 31, "5": 465,
-        "4": 228, "3": 235, "2": 261, "1": 53, "00000": 1, "000": 379, "0000": 1, "0": 293,
-    },
-    extra="00000000",
-)  # fmt: skip
-def test_splits_hold_every_group_once_in_about_the_declared_shares(sizes, extra) -> None:
-    splits = table_splits(sizes, SHARES)
-    listed = [group for members in splits.values() for group in members]
-    assert sorted(listed) == sorted(sizes)
-    for split, share in SHARES.items():
-        assert len(splits[split]) >= 1
-        assert abs(len(splits[split]) - share * len(sizes)) <= 3
-    after = table_splits({**sizes, extra: 1}, SHARES)
-    before = {group: split for split, members in splits.items() for group in members}
-    moved = [
-        g for split, members in after.items() for g in members if g != extra and before[g] != split
-    ]
-    assert len(moved) <= 6
-
-
-def test_the_largest_groups_stay_in_train() -> None:
-    sizes = {f"g{n}": 1 for n in range(40)} | {f"large{n}": 50 for n in range(5)}
-    assert {f"large{n}" for n in range(5)} <= set(table_splits(sizes, SHARES)["train"])
-
-
-def test_the_shares_are_those_that_are_declared() -> None:
-    shares = {"train": 0.25, "select": 0.25, "confirm": 0.25, "test": 0.25}
-    splits = table_splits({f"g{n}": 1 for n in range(40)}, shares)
-    assert [len(splits[split]) for split in SPLITS] == [10] * 4
 
 
 # --- the same everywhere --------------------------------------------------------------------------

@@ -19,19 +19,14 @@ from metatune.space.families.image_folder import ImageFolder
 from metatune.space.families.omniglot import Omniglot
 from metatune.space.families.table import Table
 
-OWN: dict[str, type[Family]] = {
-    "chembl": Chembl,
-    "table": Table,
-    "forecast": Forecast,
-    "image_folder": ImageFolder,
-    "omniglot": Omniglot,
-}
+MODELS: tuple[type[Family], ...] = (Chembl, Forecast, ImageFolder, Omniglot, Table)
+OWN: dict[str, type[Family]] = {model.tag: model for model in MODELS}
 """Families that have options of their own."""
 
 
 def _tag(value: Any) -> str:
     name = value.get("name") if isinstance(value, Mapping) else getattr(value, "name", None)
-    return OWN[name].tag if isinstance(name, str) and name in OWN else Family.tag
+    return name if isinstance(name, str) and name in OWN else Family.tag
 
 
 AnyFamily = Annotated[

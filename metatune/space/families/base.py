@@ -15,6 +15,7 @@ class Family(Section):
     """The task family, and the shape of the tasks that strategies are judged on."""
 
     tag: ClassVar[str] = "plain"
+    """The name of a family that has options of its own."""
     unopened: ClassVar[tuple[str, str, str]] = ("", "", "")
     """What it predicts, by what that is judged, and what its tasks are, before it is told more."""
 
@@ -41,12 +42,12 @@ class Family(Section):
         return Episode(self.way or 1, self.shot, self.query)
 
     def options(self, base: Path | None) -> dict[str, Any]:
-        """What the family has to be told, as plain data.
+        """What the family has to be told, as plain data: the options that are its own.
 
         Args:
             base: the folder that paths are seen from; None: the current one.
         """
-        return {}
+        return self.model_dump(mode="json", exclude=set(Family.model_fields))
 
 
 class Shares(Section):
@@ -95,9 +96,13 @@ class FromFiles(Family):
 
     def options(self, base: Path | None) -> dict[str, Any]:
         """As plain data, with absolute paths."""
-        plain = self.model_dump(mode="json", exclude=set(Family.model_fields))
-        folder = Path.cwd() if base is None else base.absolute()
-        return plain | {"data": [str(folder / Path(path).expanduser()) for path in self.data]}
+        return super().options(base) | {"data": [absolute(path, base) for path in self.data]}
+
+
+def absolute(path: str, base: Path | None) -> str:
+    """A path as seen from a folder; None: from the current one."""
+    folder = Path.cwd() if base is None else base.absolute()
+    return str(folder / Path(path).expanduser())
 
 
 def one_or_more(value: Any) -> Any:

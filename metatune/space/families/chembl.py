@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -21,7 +20,3 @@ class Chembl(Family):
         description="r2 against the mean of the support, the correlation of ranks, or the root of "
         "the squared error in log units",
     )
-
-    def options(self, base: Path | None) -> dict[str, Any]:
-        """The metric."""
-        return {"metric": self.metric}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from metatune.space.families.base import FromFiles, Shares, one_or_more
 
-CALENDAR = ("hour", "weekday", "monthday", "yearday", "month", "quarter")
+CalendarField = Literal["hour", "weekday", "monthday", "yearday", "month", "quarter"]
+CALENDAR: tuple[str, ...] = get_args(CalendarField)
 """Fields of the calendar that can be inputs; ``metatune.tasks.steps`` reads them."""
 
 Steps = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -71,9 +72,9 @@ class Forecast(FromFiles):
         description="values so many steps before, as inputs, each at least `ahead`; left out: one "
         "season before what is predicted, and two",
     )
-    calendar: tuple[Literal["hour", "weekday", "monthday", "yearday", "month", "quarter"], ...] | (
-        None
-    ) = Field(None, description="what a calendar says, as inputs; left out: what suits the step")
+    calendar: tuple[CalendarField, ...] | None = Field(
+        None, description="what a calendar says, as inputs; left out: what suits the step"
+    )
     transform: Literal["none", "log"] = Field("none", description="log: values above 0 by factors")
     change: int | None = Field(
         None,

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from metatune.space.families.base import Family, Shares
+from metatune.space.families.base import Family, Shares, absolute
 
 
 class ImageFolder(Family):
@@ -52,6 +52,4 @@ class ImageFolder(Family):
 
     def options(self, base: Path | None) -> dict[str, Any]:
         """As plain data, with an absolute path."""
-        plain = self.model_dump(mode="json", exclude=set(Family.model_fields))
-        folder = Path.cwd() if base is None else base.absolute()
-        return plain | {"data": str(folder / Path(self.data).expanduser())}
+        return super().options(base) | {"data": absolute(self.data, base)}

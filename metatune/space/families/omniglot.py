@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -21,7 +20,3 @@ class Omniglot(Family):
         description="what learners learn from: the background alphabets that are not held out, or "
         "the five of an official small set",
     )
-
-    def options(self, base: Path | None) -> dict[str, Any]:
-        """The background."""
-        return {"background": self.background}
