@@ -32,7 +32,7 @@ from metatune.strategy import (
     problems,
 )
 from metatune.tasks.base import Episode
-from metatune.tasks.chembl import ChemblFamily, PotencyData, read_chembl
+from metatune.tasks.tables.chembl import ChemblFamily, PotencyData, read_chembl
 from metatune.trial import run_trial
 
 EPISODE = Episode(way=1, shot=16, query=24)

@@ -1,10 +1,10 @@
 """Few-shot Omniglot: order of the methods, and size of the gaps, beside the published numbers.
 
 5-way and 20-way, 1 and 5 shot. Split by alphabet: the 6 test alphabets of
-``metatune.tasks.omniglot.split_alphabets`` are judged on, the other 24 background alphabets are
-trained on (nothing is selected, so ``select`` and ``confirm`` serve training). Tasks stay within an
-alphabet; quarter turns are classes of their own in training. The papers draw 1,200 characters at
-random over all 50 alphabets and mix alphabets within a task, which is easier.
+``metatune.tasks.images.omniglot.split_alphabets`` are judged on, the other 24 background alphabets
+are trained on (nothing is selected, so ``select`` and ``confirm`` serve training). Tasks stay
+within an alphabet; quarter turns are classes of their own in training. The papers draw 1,200
+characters at random over all 50 alphabets and mix alphabets within a task, which is easier.
 
 Every method gets the same resource and network (four blocks of ``--width`` channels, statistics of
 the support set alone), and its preset's settings but for those in ``SETTINGS``. Cells that stand in
@@ -34,7 +34,7 @@ from metatune.space.knobs import deep_merge
 from metatune.statistics import estimate
 from metatune.strategy import Strategy, problems
 from metatune.tasks.base import Episode, TaskFamily
-from metatune.tasks.omniglot import open_omniglot
+from metatune.tasks.images.omniglot import open_omniglot
 
 SETTINGS = {
     "protonet": {},

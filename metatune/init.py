@@ -23,9 +23,9 @@ from metatune.space.families import Table
 from metatune.space.source import Source, refuse
 from metatune.space.validation import check
 from metatune.tasks.base import Episode, notes_of
-from metatune.tasks.frames import find_files
 from metatune.tasks.registry import open_family
-from metatune.tasks.table import TableFamily
+from metatune.tasks.tables.frames import find_files
+from metatune.tasks.tables.table import TableFamily
 
 HOLD = 0.8  # of the tasks must have the rows that shot and query ask for
 MOST_SHOT, MOST_QUERY = 16, 32

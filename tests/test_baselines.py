@@ -11,7 +11,7 @@ import pytest
 from metatune.baselines import ALONE, CLASSES, NUMBERS, baselines, conclusion
 from metatune.errors import DataError
 from metatune.init import look
-from metatune.tasks.table import TableFamily
+from metatune.tasks.tables.table import TableFamily
 
 
 def tasks_of(tmp_path: Path, *, shared: bool, classes: bool = False) -> TableFamily:

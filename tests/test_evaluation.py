@@ -30,7 +30,7 @@ from metatune.tasks.base import (
     TaskBatch,
     TaskFamily,
 )
-from metatune.tasks.sinusoid import SinusoidFamily
+from metatune.tasks.formulas.sinusoid import SinusoidFamily
 
 SINUSOID = SinusoidFamily()
 EPISODE = Episode(way=3, shot=1, query=2)

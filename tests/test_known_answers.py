@@ -9,7 +9,7 @@ import pytest
 from inline_runner import inline_run, rows_of
 
 from metatune.history import History
-from metatune.tasks import noisy_quadratic, quadratic
+from metatune.tasks.formulas import noisy_quadratic, quadratic
 
 QUADRATIC = """\
 family: {name: quadratic, shot: 16, query: 8}

@@ -19,7 +19,7 @@ from metatune.errors import DataError, RunError, SpaceError
 from metatune.records.folder import RunFolder
 from metatune.records.lease import acquire
 from metatune.space import load_space
-from metatune.tasks.sinusoid import SinusoidFamily
+from metatune.tasks.formulas.sinusoid import SinusoidFamily
 
 TINY = SPACE.replace("seeds: 2", "seeds: 1").replace("full: 1800", "full: 900")
 

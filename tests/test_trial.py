@@ -37,8 +37,8 @@ from metatune.strategy import (
     TableAugmentation,
 )
 from metatune.tasks.base import Episode, TaskFamily
+from metatune.tasks.formulas.sinusoid import SinusoidFamily
 from metatune.tasks.registry import FAMILIES
-from metatune.tasks.sinusoid import SinusoidFamily
 from metatune.trial import run_trial
 
 RUNGS = (300, 800, 2000)

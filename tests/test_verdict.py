@@ -403,7 +403,7 @@ def test_two_trainings_that_differ_much_show_nothing() -> None:
 
 
 def test_a_squared_error_has_no_points_and_one_unit_has_no_interval() -> None:
-    from metatune.tasks.sinusoid import SinusoidFamily
+    from metatune.tasks.formulas.sinusoid import SinusoidFamily
 
     waves = SinusoidFamily.info
     assert amount_of(Estimate(0.1234, -0.5, 0.75, 8), waves) == "+0.123 [-0.5, +0.75]"

@@ -18,73 +18,73 @@ Opener = Callable[..., TaskFamily]
 
 
 def _sinusoid(data_dir: str | None) -> TaskFamily:
-    from metatune.tasks.sinusoid import SinusoidFamily
+    from metatune.tasks.formulas.sinusoid import SinusoidFamily
 
     return SinusoidFamily()
 
 
 def _linear(data_dir: str | None) -> TaskFamily:
-    from metatune.tasks.linear import LinearFamily
+    from metatune.tasks.formulas.linear import LinearFamily
 
     return LinearFamily()
 
 
 def _quadratic(data_dir: str | None) -> TaskFamily:
-    from metatune.tasks.quadratic import QuadraticFamily
+    from metatune.tasks.formulas.quadratic import QuadraticFamily
 
     return QuadraticFamily()
 
 
 def _noisy_quadratic(data_dir: str | None) -> TaskFamily:
-    from metatune.tasks.noisy_quadratic import NoisyQuadraticFamily
+    from metatune.tasks.formulas.noisy_quadratic import NoisyQuadraticFamily
 
     return NoisyQuadraticFamily()
 
 
 def _chembl(data_dir: str | None, metric: str = "r2") -> TaskFamily:
-    from metatune.tasks.chembl import open_chembl
+    from metatune.tasks.tables.chembl import open_chembl
 
     return open_chembl(data_dir, metric)
 
 
 def _table(data_dir: str | None, **options: Any) -> TaskFamily:
-    from metatune.tasks.table import TableOptions, open_table
+    from metatune.tasks.tables.table import TableOptions, open_table
 
     return open_table(TableOptions.of(options))
 
 
 def _image_folder(data_dir: str | None, **options: Any) -> TaskFamily:
-    from metatune.tasks.image_folder import ImageFolderOptions, open_image_folder
+    from metatune.tasks.images.image_folder import ImageFolderOptions, open_image_folder
 
     return open_image_folder(ImageFolderOptions.of(options))
 
 
 def _forecast(data_dir: str | None, **options: Any) -> TaskFamily:
-    from metatune.tasks.forecast import ForecastOptions, open_forecast
+    from metatune.tasks.timeseries.forecast import ForecastOptions, open_forecast
 
     return open_forecast(ForecastOptions.of(options))
 
 
 def _eia_load(data_dir: str | None) -> TaskFamily:
-    from metatune.tasks.eia_load import open_eia_load
+    from metatune.tasks.timeseries.eia_load import open_eia_load
 
     return open_eia_load(data_dir)
 
 
 def _aus_retail(data_dir: str | None) -> TaskFamily:
-    from metatune.tasks.aus_retail import open_aus_retail
+    from metatune.tasks.timeseries.aus_retail import open_aus_retail
 
     return open_aus_retail(data_dir)
 
 
 def _glyphs(data_dir: str | None) -> TaskFamily:
-    from metatune.tasks.glyphs import open_glyphs
+    from metatune.tasks.images.glyphs import open_glyphs
 
     return open_glyphs()
 
 
 def _omniglot(data_dir: str | None, **options: Any) -> TaskFamily:
-    from metatune.tasks.omniglot import open_omniglot
+    from metatune.tasks.images.omniglot import open_omniglot
 
     return open_omniglot(data_dir, **options)
 

@@ -11,7 +11,7 @@ from metatune.learners.meta_optimiser import update
 from metatune.learners.training import loss_and_gradients
 from metatune.strategy import Linear, Meta, Outer, Steps, Strategy
 from metatune.tasks.base import Episode
-from metatune.tasks.quadratic import START, QuadraticFamily, best_inner_rate
+from metatune.tasks.formulas.quadratic import START, QuadraticFamily, best_inner_rate
 
 FAMILY = QuadraticFamily()
 

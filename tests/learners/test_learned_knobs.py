@@ -35,7 +35,7 @@ from metatune.strategy import (
     problems,
 )
 from metatune.tasks.base import Episode
-from metatune.tasks.quadratic import QuadraticFamily, best_inner_rate
+from metatune.tasks.formulas.quadratic import QuadraticFamily, best_inner_rate
 from metatune.trial import run_trial
 
 NET = MLP(width=5, depth=2, activation="tanh")  # smooth: finite differences mean something

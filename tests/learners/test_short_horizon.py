@@ -22,7 +22,7 @@ from metatune.learners.meta_optimiser import update
 from metatune.learners.resource import step_cost
 from metatune.strategy import Linear, Meta, Outer, Steps, Strategy, problems
 from metatune.tasks.base import Episode
-from metatune.tasks.noisy_quadratic import (
+from metatune.tasks.formulas.noisy_quadratic import (
     DIMENSIONS,
     DISTANCE,
     NoisyQuadraticFamily,

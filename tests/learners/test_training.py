@@ -30,7 +30,7 @@ from metatune.presets import preset
 from metatune.seeds import derive_seed
 from metatune.strategy import MLP, Linear, Meta, NoBackbone, NoInner, Outer, Ridge, Steps, Strategy
 from metatune.tasks.base import Episode, FamilyInfo, TaskFamily
-from metatune.tasks.sinusoid import SinusoidFamily
+from metatune.tasks.formulas.sinusoid import SinusoidFamily
 
 SINUSOID = SinusoidFamily()
 EPISODE = Episode(way=1, shot=5, query=5)

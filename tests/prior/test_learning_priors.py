@@ -59,7 +59,7 @@ from metatune.strategy import (
     Strategy,
 )
 from metatune.tasks.base import FamilyInfo
-from metatune.tasks.sinusoid import SinusoidFamily
+from metatune.tasks.formulas.sinusoid import SinusoidFamily
 
 NAN = float("nan")
 WAVES = SinusoidFamily().info

@@ -24,7 +24,7 @@ from metatune.records.reading import read_info
 from metatune.records.rows import Asked, Concluded, Looked, Row
 from metatune.search import portfolio_of
 from metatune.space import Method, load_space
-from metatune.tasks.quadratic import NOISE, SPREAD, START
+from metatune.tasks.formulas.quadratic import NOISE, SPREAD, START
 from metatune.verdict import of_prior
 
 SMALL = SPACE.replace("seeds: 2", "seeds: 1").replace("trials: 9", "trials: 14")
@@ -364,7 +364,7 @@ verdict: {seeds: 1, finalists: 1}
 
 
 def expected_error(run: Path) -> float:
-    """The winner's squared error of a coordinate to be expected, by ``tasks/quadratic.py``.
+    """The winner's squared error of a coordinate to be expected, by ``formulas/quadratic.py``.
 
     Steps shrink the distance to the support set's solution by 1 - 2 rate each. Where they go a
     part c of the way from 0, the error is (c - 1)^2 (tau^2 + mean theta_0^2) + c^2 sigma^2 / n.

@@ -13,11 +13,11 @@ from metatune.space.families import OWN, Chembl, Family, Forecast, ImageFolder, 
 from metatune.space.families.forecast import CALENDAR
 from metatune.space.source import Source
 from metatune.tasks.base import Episode
-from metatune.tasks.forecast import ForecastOptions
-from metatune.tasks.image_folder import ImageFolderOptions
+from metatune.tasks.images.image_folder import ImageFolderOptions
 from metatune.tasks.splits import SHARES
-from metatune.tasks.steps import FIELDS
-from metatune.tasks.table import TableOptions
+from metatune.tasks.tables.table import TableOptions
+from metatune.tasks.timeseries.forecast import ForecastOptions
+from metatune.tasks.timeseries.steps import FIELDS
 
 REST = """
 budget: {trials: 4}

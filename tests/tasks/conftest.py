@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metatune.tasks.characters import SIDE, CharacterData, CharacterFamily
-from metatune.tasks.glyphs import open_glyphs
+from metatune.tasks.images.characters import SIDE, CharacterData, CharacterFamily
+from metatune.tasks.images.glyphs import open_glyphs
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,8 @@ def test_a_family_carries_the_name_that_it_is_opened_by(name):
 def test_tasks_are_had_without_torch_and_typefaces_imported_only_for_glyphs():
     program = (
         "import sys; from metatune.tasks.registry import open_family;"
-        "import metatune.tasks.glyphs, metatune.tasks.omniglot; open_family('sinusoid');"
+        "import metatune.tasks.images.glyphs, metatune.tasks.images.omniglot;"
+        "open_family('sinusoid');"
         "heavy = {'torch', 'pydantic', 'pandas', 'PIL', 'matplotlib', 'fontTools', 'optuna'};"
         "print(sorted(heavy & set(sys.modules)))"
     )

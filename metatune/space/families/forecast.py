@@ -11,7 +11,7 @@ from metatune.space.families.base import FromFiles, Shares, one_or_more
 
 CalendarField = Literal["hour", "weekday", "monthday", "yearday", "month", "quarter"]
 CALENDAR: tuple[str, ...] = get_args(CalendarField)
-"""Fields of the calendar that can be inputs; ``metatune.tasks.steps`` reads them."""
+"""Fields of the calendar that can be inputs; ``metatune.tasks.timeseries.steps`` reads them."""
 
 Steps = Annotated[int, Field(ge=1, le=1_000_000)]
 

@@ -1,0 +1,1 @@
+"""Tasks given by a formula, whose best learning is known."""

@@ -1,0 +1,1 @@
+"""Tasks of telling classes of images apart."""
