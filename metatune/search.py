@@ -262,7 +262,13 @@ class Search:
             )
         space = self._driver.plan.space
         protected = trial.asked.name in space.protected
-        return why_stop(trial.id, standings, space.space.resource.reduction, protected)
+        return why_stop(
+            trial.id,
+            standings,
+            space.space.resource.reduction,
+            protected=protected,
+            first_rung=rung == 1,
+        )
 
     def _end(self, trial: Trial, state: State, reason: str) -> None:
         self._running.discard(trial.id)

@@ -33,7 +33,12 @@ class Standing:
 
 
 def why_stop(
-    trial: str, standings: Mapping[str, Standing], reduction: int, protected: bool
+    trial: str,
+    standings: Mapping[str, Standing],
+    reduction: int,
+    *,
+    protected: bool,
+    first_rung: bool,
 ) -> str | None:
     """Why a trial should stop at a rung, in words; None if it should go on.
 
@@ -46,11 +51,13 @@ def why_stop(
         standings: all trials that were scored at this rung, this one among them.
         reduction: one in so many goes on.
         protected: the run wants this one at full resource whatever it scores.
+        first_rung: from there one of each structural family goes on, since some ways of learning
+            pay off late.
     """
     own = standings[trial]
     others = [s for name, s in standings.items() if name != trial]
-    if protected or not any(s.passed for s in others if s.structure == own.structure):
-        # One of each structural family goes on: some ways of learning only pay off late.
+    passed = any(s.passed for s in others if s.structure == own.structure)
+    if protected or (first_rung and not passed):
         return None
     better = dominated_by(_merits(own), [_merits(s) for s in others])
     places = max(1, len(standings) // reduction)

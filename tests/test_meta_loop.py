@@ -436,7 +436,6 @@ BLENDED = (
     small()
     .replace("verdict: {seeds: 1, best_seeds: 1", "verdict: {seeds: 1, best_seeds: 2, ensemble: 3")
     .replace("tasks: {select: 8", "tasks: {select: 20")
-    .replace("seed: 0", "seed: 1")
 )
 
 

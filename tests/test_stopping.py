@@ -34,7 +34,7 @@ def test_who_ranks_within_the_places_goes_on_and_no_one_else(
     table = standings(*scores)
     better = sum(score > scores[0] for score in scores)
     places = max(1, len(scores) // reduction)
-    goes_on = why_stop("t0", table, reduction, protected=False) is None
+    goes_on = why_stop("t0", table, reduction, protected=False, first_rung=True) is None
     assert goes_on == (better < places or len(scores) == 1)
 
 
@@ -43,25 +43,31 @@ def test_who_ranks_within_the_places_goes_on_and_no_one_else(
 def test_a_higher_score_never_stops_who_a_lower_one_let_through(
     scores: list[float], reduction: int, more: int
 ) -> None:
-    if why_stop("t0", standings(*scores), reduction, protected=False) is None:
+    if why_stop("t0", standings(*scores), reduction, protected=False, first_rung=True) is None:
         raised = standings(scores[0] + more, *scores[1:])
-        assert why_stop("t0", raised, reduction, protected=False) is None
+        assert why_stop("t0", raised, reduction, protected=False, first_rung=True) is None
 
 
 @PROPERTY
 @given(scores=SCORES, reduction=st.integers(2, 5))
 def test_the_best_goes_on(scores: list[float], reduction: int) -> None:
     table = standings(max(scores), *scores)
-    assert why_stop("t0", table, reduction, protected=False) is None
+    assert why_stop("t0", table, reduction, protected=False, first_rung=True) is None
 
 
 def test_the_reason_names_rank_field_and_places() -> None:
     table = standings(1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
-    assert why_stop("t0", table, 3, protected=False) == "ranked 6 of 6 at its rung, 2 went on"
+    assert (
+        why_stop("t0", table, 3, protected=False, first_rung=True)
+        == "ranked 6 of 6 at its rung, 2 went on"
+    )
 
 
 def test_equal_scores_share_the_better_rank() -> None:
-    assert why_stop("t0", standings(1.0, 1.0, 1.0, 2.0, 0.0, 0.0), 3, protected=False) is None
+    assert (
+        why_stop("t0", standings(1.0, 1.0, 1.0, 2.0, 0.0, 0.0), 3, protected=False, first_rung=True)
+        is None
+    )
 
 
 POINTS = st.lists(
@@ -87,46 +93,56 @@ def test_with_costs_it_counts_who_is_no_worse_in_anything_and_better_in_somethin
         score >= own_score and cost <= own_cost and (score, cost) != points[0]
         for score, cost in points
     )
-    goes_on = why_stop("t0", with_costs(points), reduction, protected=False) is None
+    goes_on = (
+        why_stop("t0", with_costs(points), reduction, protected=False, first_rung=True) is None
+    )
     assert goes_on == (beaten_by < max(1, len(points) // reduction) or len(points) == 1)
 
 
 def test_who_is_worse_but_cheaper_than_all_others_goes_on() -> None:
     points = [(0.0, 1.0), (5.0, 2.0), (6.0, 3.0), (7.0, 4.0)]
-    assert why_stop("t0", with_costs(points), 3, protected=False) is None
+    assert why_stop("t0", with_costs(points), 3, protected=False, first_rung=True) is None
     dearer = [(0.0, 2.0), *points[1:]]
-    reason = why_stop("t0", with_costs(dearer), 3, protected=False)
+    reason = why_stop("t0", with_costs(dearer), 3, protected=False, first_rung=True)
     assert reason == "ranked 2 of 4 at its rung, 1 went on"
-    assert why_stop("t0", standings(*(score for score, _ in points)), 3, protected=False)
+    assert why_stop(
+        "t0", standings(*(score for score, _ in points)), 3, protected=False, first_rung=True
+    )
 
 
 def test_who_is_protected_goes_on_whatever_it_scores() -> None:
     table = standings(-100.0, 1.0, 2.0, 3.0)
-    assert why_stop("t0", table, 3, protected=True) is None
-    assert why_stop("t0", table, 3, protected=False) is not None
+    assert why_stop("t0", table, 3, protected=True, first_rung=True) is None
+    assert why_stop("t0", table, 3, protected=False, first_rung=True) is not None
 
 
 def test_the_first_of_a_structure_goes_on_and_the_second_is_compared() -> None:
     table = standings(0.0, 5.0, 6.0, 7.0) | {"new": Standing(-1.0, "b", False)}
-    assert why_stop("new", table, 3, protected=False) is None
+    assert why_stop("new", table, 3, protected=False, first_rung=True) is None
     table["before"] = Standing(-2.0, "b", True)
-    assert why_stop("new", table, 3, protected=False) is not None
+    assert why_stop("new", table, 3, protected=False, first_rung=True) is not None
 
 
 def test_one_of_a_structure_that_did_not_pass_does_not_count() -> None:
     table = standings(0.0, 5.0, 6.0, 7.0)
     table |= {"new": Standing(-1.0, "b", False), "before": Standing(-2.0, "b", False)}
-    assert why_stop("new", table, 3, protected=False) is None
+    assert why_stop("new", table, 3, protected=False, first_rung=True) is None
+
+
+def test_beyond_the_first_rung_a_structure_is_compared_as_any_other() -> None:
+    table = standings(0.0, 5.0, 6.0, 7.0) | {"new": Standing(-1.0, "b", False)}
+    assert why_stop("new", table, 3, protected=False, first_rung=False) is not None
+    assert why_stop("t3", table, 3, protected=False, first_rung=False) is None
 
 
 def test_whether_it_passed_itself_does_not_matter() -> None:
     table = {"new": Standing(-1.0, "b", True), "best": Standing(1.0, "a", True)}
-    assert why_stop("new", table, 3, protected=False) is None
+    assert why_stop("new", table, 3, protected=False, first_rung=True) is None
 
 
 def test_a_trial_that_is_not_in_the_table_is_an_error() -> None:
     with pytest.raises(KeyError):
-        why_stop("t9", standings(1.0), 3, protected=False)
+        why_stop("t9", standings(1.0), 3, protected=False, first_rung=True)
 
 
 # --- a race over tasks ----------------------------------------------------------------------------
