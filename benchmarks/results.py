@@ -1,7 +1,7 @@
 """Real data: metatune's winner beside what people do today, on tasks that nobody has seen.
 
     METATUNE_DATA=... python benchmarks/results.py omniglot    # half an hour of two cores
-    METATUNE_DATA=... python benchmarks/results.py             # all four families: two hours
+    METATUNE_DATA=... python benchmarks/results.py             # all four families: an hour and more
 
 For each setting and seed two searches of the same minutes: the ready space of the family, and one
 of a network that learns each task from scratch, whose rates, steps and size are tuned likewise.
@@ -30,7 +30,6 @@ from metatune.statistics import claim_for, estimate
 
 RESULTS = Path("benchmarks/results")
 SEEDS = (0, 1)
-FAMILY_MINUTES = 28.0  # of all searches of a family; Ray's start and the data take the rest
 Kind = Literal["metatune", "from scratch"]
 KINDS: tuple[Kind, ...] = ("metatune", "from scratch")
 
@@ -42,11 +41,14 @@ class Setting:
     Attributes:
         space: the ready space.
         shape: what its section ``family`` says otherwise.
+        minutes: of one search, of which each seed has one of each kind; Ray's start and the data
+            take some more.
         backbone: of the network that learns each task from scratch.
     """
 
     space: str
     shape: Mapping[str, Any]
+    minutes: float
     backbone: Mapping[str, Any]
 
 
@@ -54,28 +56,24 @@ CONV = {"kind": "conv4", "width": {"choice": [16, 32, 64]}, "depth": {"int": [2,
 MLP = {"kind": "mlp", "width": {"choice": [16, 32, 64, 128]}, "depth": {"int": [1, 3]}}
 FAMILIES: Mapping[str, Mapping[str, Setting]] = {
     "omniglot": {
-        "5-way 1-shot": Setting("omniglot.yaml", {"way": 5}, CONV),
-        "20-way 1-shot": Setting("omniglot.yaml", {"way": 20}, CONV),
+        "5-way 1-shot": Setting("omniglot.yaml", {"way": 5}, 2.0, CONV),
+        "20-way 1-shot": Setting("omniglot.yaml", {"way": 20}, 4.5, CONV),
     },
     "chembl": {
-        "16 molecules": Setting("chembl.yaml", {"shot": 16}, MLP),
-        "32 molecules": Setting("chembl.yaml", {"shot": 32}, MLP),
+        "16 molecules": Setting("chembl.yaml", {"shot": 16}, 2.5, MLP),
+        "32 molecules": Setting("chembl.yaml", {"shot": 32}, 2.5, MLP),
     },
-    "eia_load": {"14 days": Setting("eia_load.yaml", {}, MLP)},
-    "aus_retail": {"48 months": Setting("aus_retail.yaml", {}, MLP)},
+    "eia_load": {"14 days": Setting("eia_load.yaml", {}, 3.5, MLP)},
+    "aus_retail": {"48 months": Setting("aus_retail.yaml", {}, 2.0, MLP)},
 }
 
 
-def minutes_of(family: str) -> float:
-    """Of one search."""
-    return FAMILY_MINUTES / (len(FAMILIES[family]) * len(SEEDS) * len(KINDS))
-
-
-def space_of(family: str, setting: Setting, kind: Kind) -> dict[str, Any]:
+def space_of(setting: Setting, kind: Kind) -> dict[str, Any]:
     """The space file of one search, as plain data."""
     plain, _ = load_yaml(Path("search_spaces") / setting.space)
     plain["family"] |= setting.shape
-    plain["budget"] = {"trials": 10_000, "minutes": minutes_of(family)}
+    plain["budget"] = {"trials": 10_000, "minutes": setting.minutes}
+    plain["rounds"] = {"count": 1}  # a second one pays off with more minutes, if at all
     if kind == "metatune":
         return plain
     return plain | {
@@ -106,7 +104,7 @@ def searched(family: str, name: str, kind: Kind, seed: int, runs: Path) -> Run:
         return run if len(run.verdicts) else read_run(session.resume(folder, workers=2))
     folder.parent.mkdir(parents=True, exist_ok=True)
     space = folder.with_suffix(".yaml")
-    space.write_text(yaml.safe_dump(space_of(family, FAMILIES[family][name], kind)))
+    space.write_text(yaml.safe_dump(space_of(FAMILIES[family][name], kind)))
     return read_run(session.run(space, out=folder, seed=seed, workers=2))
 
 
@@ -132,7 +130,7 @@ def rows_of(family: str, name: str, seed: int, runs: Mapping[Kind, Run]) -> list
                 "rival": kind == "metatune" and str(trial) == verdict["rival"],
                 "metric": ours.info["family"]["metric"], "claim": verdict["claim"],
                 "groups": int(row["groups"]), "tasks": int(row["tasks"]),
-                "trials": len(run.trials), "minutes": minutes_of(family),
+                "trials": len(run.trials), "minutes": FAMILIES[family][name].minutes,
                 "select": row["select"], "confirm": row["confirm"],
                 **{key: row[key] for key in ("score", "score_low", "score_high", "trainings")},
                 "behind": gain.mean, "behind_low": gain.low, "behind_high": gain.high,

@@ -12,6 +12,7 @@ import argparse
 import json
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -280,17 +281,20 @@ def tasks() -> str:
     return markdown(("rows a task", "form", "tasks a batch", "tasks a second"), rows)
 
 
-def results() -> str:
+def results(family: str) -> str:
     """A row a strategy of each problem: its score with each seed, and the winner over it."""
-    found, rows = read_lines("results.jsonl"), []
-    for (family, setting), problem in found.groupby(["family", "setting"], sort=False):
+    found = read_lines("results.jsonl")
+    found, rows = found[found["family"] == family], list[list[object]]()
+    if found.empty:
+        raise FileNotFoundError(f"results of {family}")
+    for setting, problem in found.groupby("setting", sort=False):
         seeds = sorted(problem["seed"].unique())
         # Entrants stand best first: of several further finalists the best.
         roles = problem.assign(role=problem.apply(_role, axis=1))
         roles = roles.drop_duplicates(["seed", "role"])
         for role in dict.fromkeys(roles.sort_values("winner", ascending=False)["role"]):
             own = roles[roles["role"] == role].set_index("seed")
-            row: list[object] = [family, setting, role]
+            row: list[object] = [setting, role]
             for seed in seeds:
                 told = own.loc[seed] if seed in own.index else None
                 row += ["", ""] if told is None else [
@@ -299,7 +303,7 @@ def results() -> str:
                     f"[{told['behind_low']:+.3f}, {told['behind_high']:+.3f}]",
                 ]  # fmt: skip
             rows.append(row)
-    heads = ["family", "tasks", "strategy"]
+    heads = ["tasks", "strategy"]
     for seed in sorted(found["seed"].unique()):
         heads += [f"seed {seed}: test", "winner better by"]
     return markdown(heads, rows)
@@ -329,8 +333,11 @@ TABLES: dict[str, Callable[[], str]] = {
     f.__name__: f
     for f in (
         sinusoid, omniglot, omniglot_long, chembl, prior, replay, versus_replay, versus_live,
-        gradient, ensemble, tasks, tasks_memory, results,
+        gradient, ensemble, tasks, tasks_memory,
     )
+} | {
+    f"results_{family}": partial(results, family)
+    for family in ("omniglot", "chembl", "eia_load", "aus_retail")
 }  # fmt: skip
 
 
