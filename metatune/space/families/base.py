@@ -66,7 +66,19 @@ class Shares(Section):
         return self
 
 
-class FromFiles(Family):
+class Rotating(Family):
+    """A family of the user's own data, whose splits are made by a rule and rotate over folds."""
+
+    splits: Shares = Field(Shares(), description="shares of the groups in each split")
+    fold: int = Field(
+        0,
+        ge=0,
+        description="which fold of the splits: over all of them each group but the largest is in "
+        "test once; `metatune run --folds` runs them all",
+    )
+
+
+class FromFiles(Rotating):
     """A family of the user's own CSV and Parquet files."""
 
     data: tuple[str, ...] = Field(

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from metatune.space.families.base import FromFiles, Shares
+from metatune.space.families.base import FromFiles
 from metatune.tasks.base import Episode
 
 COLUMN_KINDS = ("number", "category", "date", "skip")
@@ -57,7 +57,6 @@ class Table(FromFiles):
     levels: int = Field(
         16, ge=1, le=1024, description="values of a category that get an input of their own"
     )
-    splits: Shares = Field(Shares(), description="shares of the groups in each split")
 
     @field_validator("columns")
     @classmethod

@@ -22,7 +22,7 @@ from metatune.tasks.base import ACCURACY, SPLITS, Episode, FamilyInfo, Split, Ta
 from metatune.tasks.draws import hashed, without_replacement
 from metatune.tasks.images.image_files import Colour, ImageData, Levels, read_images
 from metatune.tasks.pools import Pool
-from metatune.tasks.splits import few_groups, group_splits
+from metatune.tasks.splits import few_groups, folds, group_splits
 
 SIZE = 28
 SHARES = {"train": 0.4, "select": 0.2, "confirm": 0.2, "test": 0.2}
@@ -40,6 +40,7 @@ class ImageFolderOptions:
         size: height and width in pixels.
         colour: ``grey`` or ``rgb``.
         splits: share of each split, of the groups or of the classes.
+        fold: which fold of the splits.
     """
 
     data: str
@@ -47,6 +48,7 @@ class ImageFolderOptions:
     size: int = SIZE
     colour: Colour = "grey"
     splits: Mapping[str, float] = field(default_factory=lambda: SHARES)
+    fold: int = 0
 
     @staticmethod
     def of(plain: Mapping[str, Any]) -> ImageFolderOptions:
@@ -60,7 +62,8 @@ class ImageFolderOptions:
 def open_image_folder(options: ImageFolderOptions) -> ImageFolderFamily:
     """The family; errors as of ``read_images``, and DataError for fewer than four groups."""
     data = read_images(Path(options.data), options.levels, options.size, options.colour)
-    return ImageFolderFamily(data, options.splits, grouped=options.levels == "group/class")
+    grouped = options.levels == "group/class"
+    return ImageFolderFamily(data, options.splits, grouped, options.fold)
 
 
 class ImageFolderFamily:
@@ -70,17 +73,22 @@ class ImageFolderFamily:
         data: the images.
         shares: of each split.
         grouped: whether the names of classes begin with that of a group.
+        fold: which fold of the splits.
     """
 
-    def __init__(self, data: ImageData, shares: Mapping[str, float], grouped: bool) -> None:
+    def __init__(
+        self, data: ImageData, shares: Mapping[str, float], grouped: bool, fold: int = 0
+    ) -> None:
         self._data, self._sizes = data, data.sizes
+        self._shares, self._fold = shares, fold
         self._pools: dict[tuple[Split, int, int], Pool] = {}
         members: dict[str, list[int]] = {}
         for number, name in enumerate(data.classes):
             members.setdefault(name.partition("/")[0], []).append(number)
         one = "each class folder is a group, for levels: class"
         sizes = {name: len(classes) for name, classes in members.items()}
-        splits = group_splits("image_folder", sizes, shares, one)
+        splits = group_splits("image_folder", sizes, shares, one, fold)
+        self.folds = folds(sizes, shares)
         self._classes: dict[Split, dict[str, list[int]]] = {
             split: {name: members[name] for name in names} for split, names in splits.items()
         }
@@ -157,7 +165,7 @@ class ImageFolderFamily:
                 f"{len(unused)} groups have fewer than {episode.way} such classes and are never "
                 f"drawn: {first_of(unused)}."
             )
-        yield from few_groups(self.info)
+        yield from few_groups(self.info, self._shares, self._fold)
 
     def usable_groups(self, split: Split, episode: Episode) -> tuple[str, ...]:
         """The groups of a split with enough classes of enough images."""

@@ -37,7 +37,7 @@ from metatune.tasks.base import (
 from metatune.tasks.cache import cache_dir, mapped_arrays, stamp
 from metatune.tasks.draws import without_replacement
 from metatune.tasks.pools import Pool
-from metatune.tasks.splits import SHARES, few_groups, group_splits
+from metatune.tasks.splits import SHARES, few_groups, folds, group_splits
 from metatune.tasks.tables.columns import (
     as_numbers,
     coded_text,
@@ -76,6 +76,7 @@ class TableOptions:
         columns: the kind of columns that are not what they look like.
         levels: values of a category with an input of their own.
         splits: share of each split.
+        fold: which fold of the splits.
     """
 
     data: tuple[str, ...]
@@ -87,6 +88,7 @@ class TableOptions:
     columns: Mapping[str, str] = field(default_factory=dict)
     levels: int = 16
     splits: Mapping[str, float] = field(default_factory=lambda: SHARES)
+    fold: int = 0
 
     @staticmethod
     def of(plain: Mapping[str, Any]) -> TableOptions:
@@ -139,7 +141,7 @@ class TableData:
 
 def open_table(options: TableOptions) -> TableFamily:
     """The family; arguments and errors as of ``read_table``."""
-    return TableFamily(read_table(options), options.metric)
+    return TableFamily(read_table(options), options.metric, options.splits, options.fold)
 
 
 def read_table(options: TableOptions) -> TableData:
@@ -207,7 +209,7 @@ def write_table(frame: Frame, options: TableOptions, folder: Path, scratch: Path
     order = _by_task(task, kept)
     task, target = task.of(order), target.of(order)
     groups = _groups(frame, options, order, task)
-    splits = group_splits("table", Counter(groups), options.splits)
+    splits = group_splits("table", Counter(groups), options.splits, fold=options.fold)
     split_of = {group: split for split, members in splits.items() for group in members}
     start = np.searchsorted(task.of_row, np.arange(len(task.names) + 1, dtype=np.int32))
     train = np.repeat([split_of[group] == "train" for group in groups], np.diff(start))
@@ -489,10 +491,18 @@ class TableFamily:
     Args:
         data: the rows.
         metric: of numbers.
+        shares: of each split.
+        fold: which fold of the splits the data are.
     """
 
-    def __init__(self, data: TableData, metric: Literal["r2", "mse"] = "r2") -> None:
-        self._data = data
+    def __init__(
+        self,
+        data: TableData,
+        metric: Literal["r2", "mse"] = "r2",
+        shares: Mapping[str, float] = SHARES,
+        fold: int = 0,
+    ) -> None:
+        self._data, self._shares, self._fold = data, shares, fold
         self._sizes = data.sizes
         self._pools: dict[tuple[Split, int], Pool] = {}
         count = Counter(data.groups)
@@ -518,6 +528,11 @@ class TableFamily:
     def data(self) -> TableData:
         """The rows."""
         return self._data
+
+    @property
+    def folds(self) -> int:
+        """How many folds the splits have."""
+        return folds(Counter(self._data.groups), self._shares)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -548,7 +563,7 @@ class TableFamily:
                 f"{len(small)} of {len(data.tasks)} tasks have fewer than {needed} rows and are "
                 f"never drawn: {first_of(small)}."
             )
-        yield from few_groups(info)
+        yield from few_groups(info, self._shares, self._fold)
 
     def usable_groups(self, split: Split, episode: Episode) -> tuple[str, ...]:
         """The groups of a split that have a task with enough rows."""
