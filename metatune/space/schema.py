@@ -294,6 +294,10 @@ class Space(Section):
         copy._source = source
         return copy
 
+    def on_fold(self, fold: int) -> Space:
+        """The same space on another fold of its splits, for a family that has some."""
+        return self.model_copy(update={"family": self.family.model_copy(update={"fold": fold})})
+
     @property
     def labels(self) -> Mapping[str, int]:
         """The names of the initial entries with their positions."""
