@@ -124,6 +124,7 @@ def baselines(
         measured = measure(
             found.family,
             found.episode.query,
+            way=found.episode.way,
             tasks=tasks,
             watch=lambda name, shot: status.update(f"{name}, {shot} shots"),
         )
@@ -448,7 +449,8 @@ def _tasks_table(family: TaskFamily, episode: Episode) -> Table:
     table.add_row("tasks", _shape(episode))
     if not info.grouped:
         table.add_row("groups", "none of their own")
-    counted = "tasks" if info.kind == "regression" or info.shared_classes else "classes"
+    of_images = info.kind == "classification" and len(info.input_shape) == 3
+    counted = "classes" if of_images else "tasks"
     for split in SPLITS:
         sizes = sorted(info.groups[split].values())
         usable = len(family.usable_groups(split, episode))

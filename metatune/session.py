@@ -68,6 +68,7 @@ def plan_of(
     if code is not None:
         own.look_in(code)
     family, options = family_of(space, code)
+    space = space.fitted(family.info)
     family.check(space.episode)
     resolved, fitted = resolve(space, family.info), Fitted()
     prior = prior or open_prior(space)
@@ -122,7 +123,8 @@ def tasks_of(what: str) -> tuple[TaskFamily, Episode]:
         allowed = f"{', '.join(family_names())}, or a space file"
         raise DataError(f"families: found {what!r}; allowed: {allowed}")
     space = load_space(what)
-    return family_of(space, folder_of(space))[0], space.episode
+    family, _ = family_of(space, folder_of(space))
+    return family, space.fitted(family.info).episode
 
 
 def open_prior(space: Space) -> Prior | None:

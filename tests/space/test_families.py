@@ -74,6 +74,7 @@ def test_a_table_has_its_defaults_and_paths_as_seen_from_the_file() -> None:
             "levels": 16,
             "splits": SHARES,
             "fold": 0,
+            "way": None,
         }
     )
     assert space.family.options(None)["data"] == [str(Path.cwd() / "data/*.csv")]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator, model_validator
 
 from metatune.space.sections import Section
-from metatune.tasks.base import Episode
+from metatune.tasks.base import Episode, FamilyInfo
 
 
 class Family(Section):
@@ -40,6 +40,10 @@ class Family(Section):
     def episode(self) -> Episode:
         """The shape of the tasks that strategies are judged on."""
         return Episode(self.way or 1, self.shot, self.query)
+
+    def fitted(self, info: FamilyInfo) -> Family:
+        """The same, with the shape of tasks that the opened family draws."""
+        return self
 
     def options(self, base: Path | None) -> dict[str, Any]:
         """What the family has to be told, as plain data: the options that are its own.
