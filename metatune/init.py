@@ -129,8 +129,8 @@ def look(
         said.append(
             f"Of the {len(classes)} classes each task draws {episode.way} of its own, "
             f"{episode.shot} support and {episode.query} query rows of each, which at least "
-            f"{100 * HOLD:.0f} % of the {len(sizes)} tasks can hold (way: {len(classes)} takes rows whatever their "
-            "class)."
+            f"{100 * HOLD:.0f} % of the {len(sizes)} tasks can hold (way: {len(classes)} takes "
+            "rows whatever their class)."
         )
     else:
         shot, query = shots_and_query(int(np.quantile(sizes, 1 - HOLD, method="lower")))
