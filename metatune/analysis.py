@@ -53,7 +53,7 @@ def leaderboard(run: Run) -> pd.DataFrame:
     """
     sign = run.info["family"]["sign"]
     scores = _by_trial_and_rung(run.scores.query("split == 'select' and replica == 0"))
-    defaults, costs = _defaults(run), _costs_on_select(run)
+    defaults, costs = defaults_of(run), _costs_on_select(run)
     rows = []
     for trial, known in run.trials.iterrows():
         if known["origin"] == "ensemble" and str(trial) not in scores:
@@ -158,7 +158,7 @@ def verdict_table(run: Run) -> pd.DataFrame:
     final = run.verdicts.iloc[-1]
     test = run.scores.query("split == 'test' and replica > 0")
     curves = run.curves.query("split == 'test' and replica > 0")
-    default = _defaults(run)[run.trials.loc[final["winner"], "round"]]
+    default = defaults_of(run)[run.trials.loc[final["winner"], "round"]]
     entrants = {str(trial): _over_trainings(own) for trial, own in test.groupby("trial")}
     opponents = [
         trial
@@ -227,7 +227,7 @@ def _newest_mean(run: Run, trial: str, split: str) -> float:
     return float(curves.sort_values("rung")["score"].iloc[-1]) if len(curves) else np.nan
 
 
-def _defaults(run: Run) -> dict[int, str]:
+def defaults_of(run: Run) -> dict[int, str]:
     """The default's trial in each round where it was asked."""
     found = run.trials[run.trials["origin"] == "default"]
     return {int(round_): str(trial) for trial, round_ in found["round"].items()}

@@ -16,6 +16,7 @@ from metatune.statistics import Estimate, claim_for, estimate, holm, sign_flip_p
 from metatune.tasks.base import SPLITS, Episode, FamilyInfo, TaskFamily
 
 SHOTS = (4, 8, 16, 32)
+OF_EACH = (1, 2, 4, 8)  # of each class, where tasks draw classes of their own
 TASKS = 120
 RESOURCE = 300_000
 """Forward-equivalents of each: what 1,000 tasks of 16 rows take a pooled model with two folds."""
@@ -63,6 +64,7 @@ def baselines(
     family: TaskFamily,
     query: int,
     *,
+    way: int | None = None,
     most_shots: int = SHOTS[-1],
     seed: int = 0,
     tasks: int = TASKS,
@@ -74,6 +76,7 @@ def baselines(
     Args:
         family: where tasks come from; its options need not be known.
         query: query rows a task.
+        way: classes a task, where tasks draw classes of their own: rows are then of each class.
         most_shots: support rows, at most.
         seed: every draw follows from it.
         tasks: ``select`` tasks that each is judged on.
@@ -84,14 +87,13 @@ def baselines(
         DataError: no number of shots fits, or a baseline failed.
     """
     info = family.info
-    episodes = [
-        Episode(info.train_classes or 1, shot, query, per_class=False)
-        for shot in SHOTS
-        if shot <= most_shots
-    ]
+    own = info.kind == "classification" and not info.shared_classes
+    shape = Episode(way or info.train_classes or 1, SHOTS[0], query, per_class=own)
+    shots = OF_EACH if own else SHOTS
+    episodes = [replace(shape, shot=shot) for shot in shots if shot <= most_shots]
     episodes = [episode for episode in episodes if _fits(family, episode)]
     if not episodes:
-        family.check(Episode(info.train_classes or 1, SHOTS[0], query, per_class=False))
+        family.check(replace(shape, shot=shots[0]))
     results: dict[tuple[str, int], RungResult] = {}
     for episode in episodes:
         for name in ways_of(info):

@@ -124,6 +124,7 @@ def baselines(
         measured = measure(
             found.family,
             found.episode.query,
+            way=found.episode.way,
             tasks=tasks,
             watch=lambda name, shot: status.update(f"{name}, {shot} shots"),
         )
@@ -142,13 +143,21 @@ def run(
     ] = None,
     address: Address = None,
     storage: Storage = None,
+    folds: Annotated[
+        bool,
+        typer.Option(
+            "--folds",
+            help="A run on each fold of the splits, one after the other, each with the whole "
+            "budget: where groups are few, each is in test once.",
+        ),
+    ] = False,
 ) -> None:
     """Search a space: try strategies in parallel, confirm the leaders, give the verdict."""
-    from metatune import session
+    from metatune import rotation, session
 
     path = session.default_folder(space) if out is None else out
     with _kept(path):
-        session.run(
+        (rotation if folds else session).run(
             space,
             out=path,
             trials=trials,
@@ -169,10 +178,13 @@ def resume(
     storage: Storage = None,
 ) -> None:
     """Go on with a run that was stopped or killed; nothing measured is lost or repeated."""
-    from metatune import session
+    from metatune import rotation, session
+    from metatune.folds import is_rotation
 
     with _kept(path):
-        session.resume(path, workers=workers, address=address, storage=storage, console=console)
+        (rotation if is_rotation(path) else session).resume(
+            path, workers=workers, address=address, storage=storage, console=console
+        )
     _show_results(path)
 
 
@@ -182,9 +194,13 @@ def leaderboard(
     rows: Annotated[int, typer.Option(min=1, help="Trials to show.")] = 20,
 ) -> None:
     """Show a run's trials and its verdict, also while it goes on."""
+    from metatune.folds import is_rotation
     from metatune.records.reading import read_run
     from metatune.tables import select_table, test_table, winner_text
 
+    if is_rotation(path):
+        _show_rotation(path)
+        return
     results = read_run(path)
     console.print(select_table(results, rows))
     if results.verdicts.empty:
@@ -344,15 +360,35 @@ class _kept:  # noqa: N801 - reads as a phrase: with _kept(path)
             raise typer.Exit(130)
 
 
+def _show_rotation(path: Path) -> None:
+    from metatune.folds import rotated, runs_of
+    from metatune.tables import rotation_table, rotation_text
+
+    runs = runs_of(path)
+    finished = [run for run in runs if not run.verdicts.empty]
+    for run in finished:
+        sentence = run.verdicts.iloc[-1]["sentence"]
+        console.print(f"{run.path.name}: {sentence}", soft_wrap=True, highlight=False)
+    console.print(f"{len(finished)} of {len(runs)} folds have their verdict.", highlight=False)
+    if len(finished) > 1:
+        found, metric = rotated(finished), finished[0].info["family"]["metric"]
+        console.print(rotation_table(found, metric))
+        console.print(rotation_text(found, metric), style="bold", soft_wrap=True)
+
+
 def _show_results(path: Path) -> None:
+    from metatune.folds import is_rotation
+
     leaderboard(path)
     console.print(f"Results: {path}", soft_wrap=True, highlight=False)
     console.print("Next:", highlight=False)
+    code = f'import metatune; print(metatune.read_run("{path}").trials)'
+    if is_rotation(path):
+        code = (
+            f'from metatune.folds import rotated, runs_of; print(rotated(runs_of("{path}")).frame)'
+        )
     console.print(
-        f"  metatune leaderboard {path}\n"
-        f"  python -c 'import metatune; print(metatune.read_run(\"{path}\").trials)'",
-        soft_wrap=True,
-        highlight=False,
+        f"  metatune leaderboard {path}\n  python -c '{code}'", soft_wrap=True, highlight=False
     )
 
 
@@ -413,7 +449,8 @@ def _tasks_table(family: TaskFamily, episode: Episode) -> Table:
     table.add_row("tasks", _shape(episode))
     if not info.grouped:
         table.add_row("groups", "none of their own")
-    counted = "tasks" if info.kind == "regression" or info.shared_classes else "classes"
+    of_images = info.kind == "classification" and len(info.input_shape) == 3
+    counted = "classes" if of_images else "tasks"
     for split in SPLITS:
         sizes = sorted(info.groups[split].values())
         usable = len(family.usable_groups(split, episode))

@@ -24,12 +24,16 @@ from metatune.space.source import Source, refuse
 from metatune.space.validation import check
 from metatune.tasks.base import Episode, notes_of
 from metatune.tasks.registry import open_family
+from metatune.tasks.tables.classes import ClassRows
 from metatune.tasks.tables.frames import find_files
 from metatune.tasks.tables.table import TableFamily
 
 HOLD = 0.8  # of the tasks must have the rows that shot and query ask for
 MOST_SHOT, MOST_QUERY = 16, 32
 SAME = 0.5  # of a task's targets are one value: R2 has nothing to explain in many draws
+MANY_CLASSES = 20  # more: each task draws some of its own
+SHARED = 0.5  # of all classes are in a task, by the median; fewer: likewise
+MOST_WAY = 5
 RESERVED = {"true", "false", "null", "yes", "no", "on", "off"}
 
 
@@ -119,21 +123,31 @@ def look(
         metric = "mse"
         family = _opened(data, task, target, group, predict, metric)
         said.append(f"Judged by mse: in most tasks more than half of {target} is one value.")
-    shot, query = shots_and_query(int(np.quantile(sizes, 1 - HOLD, method="lower")))
-    episode = Episode(len(classes) or 1, shot, query, per_class=False)
-    held = float(np.mean(sizes >= shot + query))
-    said.append(
-        f"{shot} support and {query} query rows a task, which {100 * held:.0f} % of the "
-        f"{len(sizes)} tasks can hold."
-    )
+    episode = _own_classes(family)
+    if episode is not None:
+        family = _opened(data, task, target, group, predict, metric, episode.way)
+        said.append(
+            f"Of the {len(classes)} classes each task draws {episode.way} of its own, "
+            f"{episode.shot} support and {episode.query} query rows of each, which at least "
+            f"{100 * HOLD:.0f} % of the {len(sizes)} tasks can hold (way: {len(classes)} takes "
+            "rows whatever their class)."
+        )
+    else:
+        shot, query = shots_and_query(int(np.quantile(sizes, 1 - HOLD, method="lower")))
+        episode = Episode(len(classes) or 1, shot, query, per_class=False)
+        held = float(np.mean(sizes >= shot + query))
+        said.append(
+            f"{shot} support and {query} query rows a task, which {100 * held:.0f} % of the "
+            f"{len(sizes)} tasks can hold."
+        )
     by = f"by {group}" if group else "each task by itself, as no group column was named"
     counts = ", ".join(f"{split} {len(groups)}" for split, groups in info.groups.items())
     said.append(f"Groups {by}: {counts}.")
     family.check(episode)
     options = Table(
-        way=len(classes) or None,
-        shot=shot,
-        query=query,
+        way=episode.way if classes else None,
+        shot=episode.shot,
+        query=episode.query,
         data=paths,
         task=task,
         target=target,
@@ -152,9 +166,10 @@ def _opened(
     group: str | None,
     predict: Literal["number", "class"] | None,
     metric: Literal["r2", "mse"] = "r2",
+    way: int | None = None,
 ) -> TableFamily:
     asked = {"data": list(data), "task": task, "target": target, "group": group}
-    options, problems = check(Table, {**asked, "predict": predict, "metric": metric})
+    options, problems = check(Table, {**asked, "predict": predict, "metric": metric, "way": way})
     refuse(problems, Source("the command line"))
     assert options is not None
     family = open_family("table", None, options.options(None))
@@ -175,6 +190,27 @@ def shots_and_query(rows: int) -> tuple[int, int]:
         )
     shot = min(MOST_SHOT, 1 << ((rows // 2).bit_length() - 1))
     return shot, min(rows - shot, MOST_QUERY)
+
+
+def _own_classes(family: TableFamily) -> Episode | None:
+    """The shape of N-way tasks, where classes are many or tasks have few of them in common; None
+    where every task is to have all classes, or most tasks cannot hold two with rows enough."""
+    data = family.data
+    if not data.classes:
+        return None
+    rows = ClassRows.of(np.asarray(data.y, np.int64), data.start)
+    of_each = [np.sort(rows.sizes(task))[::-1] for task in range(len(data.tasks))]
+    share = np.median([len(sizes) for sizes in of_each]) / len(data.classes)
+    if len(data.classes) <= MANY_CLASSES and share >= SHARED:
+        return None
+    for way in range(min(MOST_WAY, len(data.classes) - 1), 1, -1):
+        nth = [sizes[way - 1] if len(sizes) >= way else 0 for sizes in of_each]
+        most = int(np.quantile(nth, 1 - HOLD, method="lower"))
+        if most >= 4:
+            return Episode(way, *shots_and_query(most))
+        if most >= 2:
+            return Episode(way, 1, most - 1)
+    return None
 
 
 def _said_of_target(target: str, classes: Sequence[str], *, asked: bool) -> str:
@@ -220,12 +256,13 @@ def _seen_from(base: Path, path: str) -> str:
 
 def space_text(found: Look, full: int, trials: int, minutes: float) -> str:
     """The text of the space file."""
-    groups = found.family.info.groups
+    info = found.family.info
+    groups = info.groups
     tasks = {s: min(400, max(60, 2 * len(groups[s]))) for s in ("select", "confirm", "test")}
-    classes = found.family.info.kind == "classification"
+    classes = info.kind == "classification"
     return TEMPLATE.format(
         assumed="\n".join(line for said in found.said for line in _comment(said)),
-        family="\n".join(_family_lines(found.options)),
+        family="\n".join(_family_lines(found.options, classes and not info.shared_classes)),
         full=full,
         trials=trials,
         minutes=f"{minutes:g}",
@@ -242,7 +279,7 @@ def _comment(sentence: str) -> list[str]:
     )
 
 
-def _family_lines(options: Table) -> Iterator[str]:
+def _family_lines(options: Table, drawn: bool) -> Iterator[str]:
     """The section ``family``, a key a line, each with what it means."""
     yield "  name: table"
     paths = ", ".join(word(path) for path in options.data)
@@ -255,12 +292,15 @@ def _family_lines(options: Table) -> Iterator[str]:
     else:
         yield f"  group: {word(options.group)}"
     yield f"  predict: {options.predict}  # number or class"
-    if options.way is not None:
+    if drawn:
+        yield f"  way: {options.way}  # classes a task, of its own"
+    elif options.way is not None:
         yield f"  way: {options.way}  # the number of classes"
     elif options.metric != "r2":
         yield f"  metric: {options.metric}"
-    yield f"  shot: {options.shot}  # rows to learn a task from"
-    yield f"  query: {options.query}  # rows that it is judged on"
+    each = " of each class" if drawn else ""
+    yield f"  shot: {options.shot}  # rows{each} to learn a task from"
+    yield f"  query: {options.query}  # rows{each} that it is judged on"
     yield "  columns:  # number, category, date, date FORMAT or skip"
     for name, kind in options.columns.items():
         yield f"    {word(name)}: {word(kind)}"

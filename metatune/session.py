@@ -36,8 +36,8 @@ from metatune.records.log import Log
 from metatune.records.parquet import Compactor
 from metatune.records.reading import read_info, read_rows
 from metatune.runner import check_address, prepare_ray
-from metatune.space import Space, load_space, resolve
-from metatune.space.families import Family
+from metatune.space import Space, fold_file, load_space, load_yaml, resolve
+from metatune.space.families import Family, Rotating
 from metatune.space.source import Problem, refuse
 from metatune.strategy import own
 from metatune.tasks.base import SPLITS, Episode, FamilyInfo, TaskFamily, notes_of
@@ -68,6 +68,7 @@ def plan_of(
     if code is not None:
         own.look_in(code)
     family, options = family_of(space, code)
+    space = space.fitted(family.info)
     family.check(space.episode)
     resolved, fitted = resolve(space, family.info), Fitted()
     prior = prior or open_prior(space)
@@ -122,7 +123,8 @@ def tasks_of(what: str) -> tuple[TaskFamily, Episode]:
         allowed = f"{', '.join(family_names())}, or a space file"
         raise DataError(f"families: found {what!r}; allowed: {allowed}")
     space = load_space(what)
-    return family_of(space, folder_of(space))[0], space.episode
+    family, _ = family_of(space, folder_of(space))
+    return family, space.fitted(family.info).episode
 
 
 def open_prior(space: Space) -> Prior | None:
@@ -186,17 +188,28 @@ def create(
     trials: int | None = None,
     seed: int | None = None,
     storage: str | None = None,
+    fold: int | None = None,
 ) -> tuple[RunFolder, Plan]:
-    """Make a new run's folder, with all that a resume needs; arguments and errors as of ``run``."""
+    """Make a new run's folder, with all that a resume needs.
+
+    Args:
+        space_file, out, trials, seed, storage: as of ``run``; errors, too.
+        fold: of the splits, in place of the file's; written into the run's ``space.yaml``.
+    """
     space = load_space(space_file)
+    text = Path(space_file).read_text(encoding="utf-8")
+    if fold is not None:
+        text = fold_file(load_yaml(text)[0], fold)
+        space = space.on_fold(fold)
     prior = open_prior(space)
     plan, family = plan_of(space, trials=trials, seed=seed, prior=prior)
     folder = RunFolder.create(out or default_folder(Path(space_file)))
-    text = Path(space_file).read_text(encoding="utf-8")
     write_atomically(folder.space, text)
     if prior is not None:
         write_atomically(folder.prior, prior.data)
     about = _about(folder, plan, family, text, prior, storage)
+    if fold is not None:  # a storage may hold the studies of several rotations
+        about["run"] = f"{folder.path.parent.name}-{folder.path.name}"
     write_atomically(folder.info, json.dumps(about, indent=2))  # last: now it is a run
     return folder, plan
 
@@ -345,6 +358,7 @@ def _about(
         "data": family.fingerprint,
         "notes": list(notes_of(family, plan.space.space.episode)),
         "space_sha256": _hash(text),
+        "rotation_sha256": _but_fold(plan.space.space, text),
         "prior_sha256": None if prior is None else prior.sha256,
         "storage": None if storage is None else hide_password(storage),
         "versions": {
@@ -370,6 +384,15 @@ def hide_password(url: str) -> str:
     """A storage URL as it may be shown."""
     url = re.sub(r"(://[^:/]*):.*@", r"\1:***@", url)
     return re.sub(r"([?&]password=)[^&]*", r"\1***", url)
+
+
+def _but_fold(space: Space, text: str) -> str | None:
+    """A hash that all folds of a space have in common; None where there are none."""
+    if not isinstance(space.family, Rotating):
+        return None
+    plain, _ = load_yaml(text)
+    plain["family"].pop("fold", None)
+    return _hash(json.dumps(plain, sort_keys=True))
 
 
 def _hash(text: str) -> str:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from math import inf
 
 import pandas as pd
 from rich.table import Table
 
 from metatune.analysis import leaderboard, verdict_table
+from metatune.folds import ROLES, Rotated
 from metatune.prior import Prior, average_ranks, short_list
 from metatune.progress import show_gain, show_score
 from metatune.records.reading import Run, flatten
+from metatune.statistics import Estimate
 from metatune.strategy import Strategy
+
+SHOWN = 0.05  # a p value below it
 
 
 def select_table(run: Run, rows: int) -> Table:
@@ -79,6 +84,54 @@ def test_table(run: Run) -> Table:
             *([_mark(row)] if several else []),
         )
     return table
+
+
+def rotation_table(found: Rotated, metric: str) -> Table:
+    """Winner against rival and default on each group that was in ``test`` of a fold."""
+    table = Table(title=f"Over {found.frame['fold'].nunique()} folds: {metric} on test tasks")
+    left = ("group", "winner", "rival")
+    better = ("over the rival", "over the default")
+    for column in ("fold", *left, "tasks", "winner's", "rival's", "default's", *better):
+        table.add_column(column, justify="left" if column in left else "right")
+    for _, row in found.frame.iterrows():
+        table.add_row(
+            str(row["fold"]),
+            *(str(row[name]) for name in left),
+            str(row["tasks"]),
+            *(show_score(row[f"{role}_score"], metric) for role in ROLES),
+            *(show_gain(row[name], -inf, inf, metric) for name in ("over_rival", "gain")),
+        )
+    return table
+
+
+def rotation_text(found: Rotated, metric: str) -> str:
+    """What the folds say together: of the search, which found a winner on each."""
+    groups, folds = found.frame["group"].nunique(), found.frame["fold"].nunique()
+    over_rival = _over_folds(found.over_rival, found.over_rival_p, metric)
+    gain = _over_folds(found.gain, found.gain_p, metric)
+    trained = f"{found.trainings} training{'s' if found.trainings > 1 else ''} each or more"
+    basis = f"G = {groups}, {found.tasks} tasks of {folds} folds, {trained}"
+    claim = f"Claim: this search, on new groups ({basis})"
+    if found.claim != "new groups":
+        claim = (
+            "Too few groups for a claim about new groups. Claim: this search, on new tasks of "
+            f"these groups ({basis})"
+        )
+    return (
+        f"What the search finds {over_rival} the best preset or baseline of each fold, and "
+        f"{gain} the default. {claim}. Folds learn from much the same groups: the intervals are "
+        "somewhat too narrow"
+    )
+
+
+def _over_folds(found: Estimate, p: float, metric: str) -> str:
+    amount = show_gain(found.mean, found.low, found.high, metric)
+    amount = f"difference {amount}{' points' if metric == 'accuracy' else ''}, p = {p:.2g}"
+    if found.low > 0 and p < SHOWN:
+        return f"beats ({amount})"
+    if found.high < 0 and p < SHOWN:
+        return f"is worse than ({amount})"
+    return f"is not shown to beat ({amount})"
 
 
 def _has_costs(run: Run) -> bool:

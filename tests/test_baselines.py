@@ -71,3 +71,18 @@ def test_tasks_that_are_too_small_are_refused(tmp_path: Path) -> None:
     family = tasks_of(tmp_path, shared=True)
     with pytest.raises(DataError, match="with 42 rows, support and query together"):
         baselines(family, 38)
+
+
+def test_tasks_of_their_own_classes_are_measured_by_rows_of_each_class(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    kind = np.concatenate([rng.choice(30, 5, replace=False).repeat(6) for _ in range(24)])
+    frame = pd.DataFrame({"site": np.repeat(np.arange(24), 30), "size": kind + 0.0})
+    frame.assign(kind=[f"s{k}" for k in kind]).to_csv(tmp_path / "a.csv", index=False)
+    found = look([str(tmp_path / "a.csv")], "site", "kind")
+    measured = baselines(
+        found.family, found.episode.query, way=found.episode.way, most_shots=2, tasks=4,
+        resource=2_000,
+    )  # fmt: skip
+    assert {(one.name, one.shot) for one in measured} == {(n, s) for n in CLASSES for s in (1, 2)}
+    nearest = {one.name: one for one in measured}["nearest_neighbour"]
+    assert nearest.score.mean == 1  # the size tells the species

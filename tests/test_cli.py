@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 from inline_runner import SPACE, TRADE_OFF, InlineRunner, by_steps, inline_run
 from user_images import class_folders
-from user_tables import plain_rows
+from user_tables import folds_space, plain_rows
 
 import metatune
 from metatune import cli, session
+from metatune.folds import runs_of
 from metatune.presets import PRESETS
 from metatune.prior import read_prior
 from metatune.records.folder import RunFolder
@@ -301,6 +302,39 @@ def test_a_run_prints_its_trials_its_verdict_and_where_everything_lies(
     again = command("resume", tmp_path / "run")  # of a finished run: shows it, changes nothing
     assert (again.code, again.err) == (0, "")
     assert again.out == done.out[done.out.index(again.out[:60]) :]
+
+
+@pytest.mark.usefixtures("inline")
+def test_all_folds_are_run_shown_fold_by_fold_and_pooled(command: Command, tmp_path: Path) -> None:
+    done = command(
+        "run", folds_space(tmp_path), "--folds", "--trials", 4, "--out", tmp_path / "run"
+    )
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("2 folds, each a run with the whole budget: 2 x 4 trials")
+    sentences = [run.verdicts.iloc[0]["sentence"] for run in runs_of(tmp_path / "run")]
+    for fold, sentence in enumerate(sentences):
+        assert f"\nfold-{fold}: {sentence}\n" in done.out
+    assert "2 of 2 folds have their verdict.\n" in done.out
+    assert "Over 2 folds: accuracy on test tasks" in done.out
+    assert "Claim: this search, on new groups (G = 6, 12 tasks of 2 folds" in done.out
+    assert f"Results: {tmp_path / 'run'}\n" in done.out
+    assert "rotated(runs_of(" in done.out
+
+    again = command("resume", tmp_path / "run")
+    assert (again.code, again.err) == (0, "")
+    assert done.out.endswith(again.out[again.out.index("fold-0: ") :])
+    shutil.rmtree(tmp_path / "run" / "fold-1" / "records")
+    (tmp_path / "run" / "fold-1" / "records").mkdir()
+    out = command("leaderboard", tmp_path / "run").out
+    assert out == f"fold-0: {sentences[0]}\n1 of 2 folds have their verdict.\n"
+
+
+def test_folds_of_a_family_without_any_are_refused(
+    command: Command, space_file: Path, tmp_path: Path
+) -> None:
+    done = command("run", space_file, "--folds", "--out", tmp_path / "run")
+    refused(done, f"{space_file}:1: family.name: found sinusoid; allowed: with --folds: forecast")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.usefixtures("inline")

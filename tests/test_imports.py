@@ -40,8 +40,8 @@ LAYERS: list[tuple[str, ...]] = [
     ("adjust",),
     ("verdict",),
     ("meta_loop",),
-    ("progress", "analysis", "tables", "samples"),
-    ("session", "init", "baselines"),
+    ("progress", "analysis", "folds", "tables", "samples"),
+    ("session", "rotation", "init", "baselines"),
     ("cli",),
     ("__main__",),
 ]

@@ -22,6 +22,7 @@ from metatune.records.rows import Ended
 from metatune.space import load_space, load_yaml
 from metatune.tables import select_table
 from metatune.tables import test_table as verdict_rows
+from metatune.tasks.base import Episode
 
 
 def written(path: Path) -> dict:
@@ -224,3 +225,36 @@ def test_the_file_says_what_was_assumed(tmp_path: Path) -> None:
     for sentence in found.said:
         assert " ".join(sentence.split()) in " ".join(head.split())
     assert all(len(line) <= 100 for line in text.splitlines() if not line.startswith("  data:"))
+
+
+# --- classes of their own -------------------------------------------------------------------------
+
+
+def species(folder: Path, of_all: int, of_each: int, rows: int) -> Path:
+    """A table of sites with some species each."""
+    rng = np.random.default_rng(2)
+    sites = [rng.choice(of_all, of_each, replace=False).repeat(rows) for _ in range(24)]
+    kinds = np.concatenate(sites)
+    task = np.repeat(np.arange(24), of_each * rows)
+    frame = pd.DataFrame({"site": task, "size": kinds + rng.normal(0, 0.1, len(kinds))})
+    frame["kind"] = [f"s{k}" for k in kinds]
+    frame.to_csv(folder / "own.csv", index=False)
+    return folder / "own.csv"
+
+
+@pytest.mark.parametrize(("of_all", "of_each", "rows", "episode"), [
+    (30, 7, 8, Episode(5, 4, 4)),     # many
+    (12, 4, 3, Episode(4, 1, 2)),     # mostly different ones
+    (12, 8, 4, Episode(12, 16, 16, per_class=False)),
+    (30, 7, 1, Episode(30, 2, 5, per_class=False)),    # one row of each: nothing to be judged on
+])  # fmt: skip
+def test_a_way_is_proposed_where_classes_are_many_or_mostly_different(
+    of_all: int, of_each: int, rows: int, episode: Episode, tmp_path: Path
+) -> None:
+    data, out = species(tmp_path, of_all, of_each, rows), tmp_path / "own.yaml"
+    found = init([str(data)], "site", "kind", out=out, predict="class")
+    assert found.episode == episode
+    plan, _ = session.plan_of(load_space(out))
+    assert plan.space.space.episode == episode
+    said = any(f"each task draws {episode.way} of its own" in s for s in found.said)
+    assert said == episode.per_class

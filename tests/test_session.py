@@ -80,6 +80,7 @@ def test_run_json_says_what_a_resume_needs_and_a_reader_wants(
         "data": SinusoidFamily().fingerprint,
         "notes": [],
         "space_sha256": sha256(TINY.encode()).hexdigest(),
+        "rotation_sha256": None,
         "prior_sha256": None,
         "storage": None,
     }

@@ -31,6 +31,40 @@ def plain_rows(tasks: int = 24, rows: int = 20, groups: int | None = None) -> pd
     return frame
 
 
+FOLDS = """\
+family:
+  name: table
+  data: own.csv
+  task: task
+  target: label
+  group: region
+  way: 3
+  shot: 4
+  query: 4
+  splits: {train: 0.2, select: 0.2, confirm: 0.2, test: 0.4}
+resource: {full: 300, rungs: 2, reduction: 3}
+tasks: {select: 6, confirm: 6, test: 6}
+budget: {trials: 3, minutes: 5}
+rounds: {count: 1}
+common: {backbone: {kind: none}}
+default: ridge
+initial: [ridge]
+strategy:
+  head: {kind: ridge, penalty: {float: [0.01, 10.0], log: true}}
+  inner: {kind: none}
+  meta: {rule: none}
+verdict: {seeds: 1, best_seeds: 1, finalists: 1, baselines: []}
+"""
+"""Of 7 regions one stays in train, and 3 each of the other 6 are in test: two folds."""
+
+
+def folds_space(folder: Path) -> Path:
+    """The space file, beside its data."""
+    plain_rows(tasks=14, groups=7).drop(columns="y").to_csv(folder / "own.csv", index=False)
+    (folder / "space.yaml").write_text(FOLDS)
+    return folder / "space.yaml"
+
+
 def messy_folder(folder: Path, tasks: int = 200, target: str = "number") -> Path:
     """A folder of CSV files, one a customer, as somebody exports them.
 

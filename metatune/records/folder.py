@@ -51,21 +51,13 @@ class RunFolder:
         Raises:
             RunError: the folder exists and is not empty, or cannot be made.
         """
-        folder = cls(_absolute(path))
+        folder = cls(make_folder(path))
         try:
-            if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
-                raise RunError(
-                    f"{folder.path} exists and is not empty: "
-                    "name a new folder, or resume the run that is in it"
-                )
-            folder.records.mkdir(parents=True)
+            folder.records.mkdir()
             folder.trials.mkdir()
         except OSError as error:
-            raise RunError(
-                f"{folder.path} cannot be made a run folder: {error.strerror}"
-            ) from error
+            raise _not_made(folder.path, error) from error
         sync_folder(folder.path)
-        sync_folder(folder.path.parent)
         return folder
 
     @classmethod
@@ -128,6 +120,30 @@ class RunFolder:
     def trial(self, trial: str) -> Path:
         """Folder of one trial's checkpoints; not made here."""
         return self.trials / trial
+
+
+def make_folder(path: str | Path) -> Path:
+    """An empty folder, made where it is missing; its absolute path.
+
+    Raises:
+        RunError: it exists and is not empty, or cannot be made.
+    """
+    folder = _absolute(path)
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise RunError(
+                f"{folder} exists and is not empty: "
+                "name a new folder, or resume the run that is in it"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        sync_folder(folder.parent)
+    except OSError as error:
+        raise _not_made(folder, error) from error
+    return folder
+
+
+def _not_made(path: Path, error: OSError) -> RunError:
+    return RunError(f"{path} cannot be made a run folder: {error.strerror}")
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:

@@ -7,7 +7,7 @@ proposer walks.
 from metatune.space.grammar import parse_tree
 from metatune.space.knobs import ChoiceKnob, FloatKnob, IntKnob, Knob, KnobTree, Params, deep_merge
 from metatune.space.loading import Named, ResolvedSpace, load_space, parse_space, resolve
-from metatune.space.method import Incumbent, Method, Seen, method_file
+from metatune.space.method import Incumbent, Method, Seen, fold_file, method_file
 from metatune.space.region import Region, Tried, within
 from metatune.space.schema import Space
 from metatune.space.source import load_yaml
@@ -28,6 +28,7 @@ __all__ = [
     "Space",
     "Tried",
     "deep_merge",
+    "fold_file",
     "load_space",
     "load_yaml",
     "method_file",

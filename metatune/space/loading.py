@@ -168,6 +168,7 @@ def resolve(space: Space, info: FamilyInfo) -> ResolvedSpace:
     Raises:
         SpaceError: one line for each strategy or combination of choices that makes no sense.
     """
+    space = space.fitted(info)
     problems = list(_way_problems(space, info))
     tree, in_tree = read_tree(space.strategy, space.common.plain())
     problems += in_tree
@@ -199,7 +200,7 @@ def _way_problems(space: Space, info: FamilyInfo) -> Iterator[Problem]:
         found = "nothing" if way is None else str(way)
         yield Problem(("family", "way"), found, "2 or more classes a task")
     elif info.shared_classes and way != info.train_classes:
-        allowed = f"{info.train_classes}, the number of classes in {info.name}"
+        allowed = f"at most {info.train_classes}, the number of classes in {info.name}"
         yield Problem(("family", "way"), str(way), allowed)
 
 

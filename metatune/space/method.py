@@ -72,4 +72,19 @@ def method_file(space: Mapping[str, Any], seed: int, method: Method) -> str:
     """
     plain = {**space, "seed": seed, "method": method.model_dump(mode="json")}
     head = "# The space and where the loop stands in it: `metatune run` goes on from here.\n"
-    return head + yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
+    return head + _dumped(plain)
+
+
+def fold_file(space: Mapping[str, Any], fold: int) -> str:
+    """The text of a space file on one fold of its splits.
+
+    Args:
+        space: the space file as plain data.
+        fold: which.
+    """
+    head = f"# The space on fold {fold} of its splits.\n"
+    return head + _dumped({**space, "family": {**space["family"], "fold": fold}})
+
+
+def _dumped(plain: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)

@@ -17,7 +17,7 @@ from metatune.space.method import Method
 from metatune.space.sections import Section
 from metatune.space.source import Source, listed
 from metatune.strategy import Strategy
-from metatune.tasks.base import Episode
+from metatune.tasks.base import Episode, FamilyInfo
 
 Plain = dict[str, Any]
 """A part of a strategy as plain data; checked once the whole strategy is put together."""
@@ -293,6 +293,14 @@ class Space(Section):
         copy = self.model_copy()
         copy._source = source
         return copy
+
+    def fitted(self, info: FamilyInfo) -> Space:
+        """The same space, with the shape of tasks that the opened family draws."""
+        return self.model_copy(update={"family": self.family.fitted(info)})
+
+    def on_fold(self, fold: int) -> Space:
+        """The same space on another fold of its splits, for a family that has some."""
+        return self.model_copy(update={"family": self.family.model_copy(update={"fold": fold})})
 
     @property
     def labels(self) -> Mapping[str, int]:

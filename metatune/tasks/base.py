@@ -201,6 +201,16 @@ def notes_of(family: TaskFamily, episode: Episode) -> tuple[str, ...]:
 
 
 @runtime_checkable
+class Rotates(Protocol):
+    """A family whose splits are one fold of several: each rotating group is in ``test`` of one."""
+
+    @property
+    def folds(self) -> int:
+        """How many folds there are."""
+        ...
+
+
+@runtime_checkable
 class NamesInputs(Protocol):
     """A family whose inputs have names, such as those of a table's columns."""
 

@@ -9,8 +9,49 @@ from functools import cached_property
 import numpy as np
 
 from metatune.errors import DataError, first_of
-from metatune.tasks.base import Split
-from metatune.tasks.draws import Seeds, Whole, below
+from metatune.tasks.base import SPLITS, Episode, Split
+from metatune.tasks.draws import Seeds, Whole, below, hashed, without_replacement
+
+
+@dataclass(frozen=True)
+class DrawnClasses:
+    """``T`` N-way tasks; examples stand class by class: all of label 0, then all of label 1.
+
+    Attributes:
+        classes: ``(T, way)``, in the order of their labels.
+        examples: ``(T, way, shot + query)``, those of the support set first.
+        shot: of each class.
+    """
+
+    classes: Whole
+    examples: Whole
+    shot: int
+
+    @property
+    def support(self) -> Whole:
+        """``(T, way * shot)`` examples."""
+        return self.examples[:, :, : self.shot].reshape(len(self.examples), -1)
+
+    @property
+    def query(self) -> Whole:
+        """``(T, way * query)`` examples."""
+        return self.examples[:, :, self.shot :].reshape(len(self.examples), -1)
+
+    def labelled(self, numbers: Whole) -> dict[str, Whole]:
+        """What a ``TaskBatch`` says of labels and classes.
+
+        Args:
+            numbers: ``(T, way)``: the number of each class among all that there are.
+        """
+        total, way, count = self.examples.shape
+        labels = np.tile(np.arange(way), (total, 1))
+        shot, query = self.shot, count - self.shot
+        return {
+            "support_y": labels.repeat(shot, axis=1),
+            "query_y": labels.repeat(query, axis=1),
+            "support_class": numbers.repeat(shot, axis=1),
+            "query_class": numbers.repeat(query, axis=1),
+        }
 
 
 @dataclass(frozen=True)
@@ -63,6 +104,29 @@ class Pool:
         """``(T,)`` places in ``members``: one of its group's, drawn evenly for each seed."""
         return self.first[group] + below(seeds, purpose, self.sizes(group))
 
+    def draw_classes(
+        self, seeds: Seeds, group: Whole, start: Whole, episode: Episode
+    ) -> DrawnClasses:
+        """For each seed ``way`` members of its group, which are classes, and examples of each.
+
+        Nothing is drawn twice. Uses up the purposes 2 to 4.
+
+        Args:
+            seeds: ``(T,)``.
+            group: ``(T,)`` numbers; each has ``way`` members.
+            start: the examples of class k are ``start[k]`` up to ``start[k + 1]``, as many as shot
+                and query ask for.
+            episode: the shape, by class.
+        """
+        way, count = episode.way, episode.shot + episode.query
+        picked = without_replacement(seeds, 2, self.sizes(group), way)
+        classes = self.members[self.first[group][:, None] + picked].ravel()
+        each = hashed(seeds, 3, np.arange(way, dtype=np.uint64)).ravel()
+        picked = without_replacement(each, 4, start[classes + 1] - start[classes], count)
+        examples = start[classes][:, None] + picked
+        shape = (len(seeds), way)
+        return DrawnClasses(classes.reshape(shape), examples.reshape(*shape, count), episode.shot)
+
     def sizes(self, group: Whole) -> Whole:
         """``(T,)``: how many members each of these groups has."""
         found: Whole = self.first[group + 1] - self.first[group]
@@ -71,3 +135,48 @@ class Pool:
     def names(self, group: Whole) -> tuple[str, ...]:
         """The names of groups by their numbers."""
         return tuple(self.groups[number] for number in group.tolist())
+
+
+def check_classes(
+    family: str,
+    episode: Episode,
+    usable: Mapping[Split, bool],
+    sizes: Mapping[Split, Sequence[Whole]],
+    place: str,
+    example: str,
+) -> None:
+    """Raise DataError, with what is at hand, unless every split can draw such N-way tasks.
+
+    Args:
+        family: its name, for the error.
+        episode: the shape, by class.
+        usable: whether the split has a place to draw from.
+        sizes: of each split, the number of examples of each class of each place.
+        place: what the classes of a task have in common: a group, a task.
+        example: what classes are made of, in the plural.
+    """
+    way, count = episode.way, episode.shot + episode.query
+    if way < 2 or episode.shot < 1 or episode.query < 1:
+        raise DataError(
+            f"{family}: found way {way}, shot {episode.shot}, query {episode.query}; "
+            "allowed: way from 2, shot and query from 1"
+        )
+    for split in SPLITS:
+        if not usable[split]:
+            ways = {s: max(int((own >= count).sum()) for own in sizes[s]) for s in SPLITS}
+            most = {s: max(_nth_largest(own, way) for own in sizes[s]) for s in SPLITS}
+            raise DataError(
+                f"{family}: no {place} of split {split!r} has {way} classes of {count} {example}, "
+                f"shot and query together; allowed: way at most {min(ways.values())} "
+                f"({_told(ways)}), or shot + query at most {min(most.values())} at way {way} "
+                f"({_told(most)}), or other shares in splits"
+            )
+
+
+def _nth_largest(sizes: Whole, n: int) -> int:
+    """0 where there are fewer."""
+    return int(np.sort(sizes)[-n]) if len(sizes) >= n else 0
+
+
+def _told(numbers: Mapping[Split, int]) -> str:
+    return ", ".join(f"{split} {n}" for split, n in numbers.items())

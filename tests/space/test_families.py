@@ -73,6 +73,8 @@ def test_a_table_has_its_defaults_and_paths_as_seen_from_the_file() -> None:
             "columns": {},
             "levels": 16,
             "splits": SHARES,
+            "fold": 0,
+            "way": None,
         }
     )
     assert space.family.options(None)["data"] == [str(Path.cwd() / "data/*.csv")]
@@ -138,7 +140,7 @@ def test_omniglot_says_its_background() -> None:
     ("data/*.csv", "''", "s.yaml:3: family.data: found an empty path; allowed: files, globs"),
     ("data/*.csv", "7", "s.yaml:3: family.data: found 7; allowed: a list"),
     ("y\n", "y\n  levls: 3\n", "s.yaml:6: family.levls: found the unknown key levls; allowed: "
-     "name, way, shot, query, data_dir, data, task"),
+     "name, way, shot, query, data_dir, splits, fold, data, task"),
     ("y\n", "y\n  predict: numbers\n", 's.yaml:6: family.predict: found "numbers"; allowed:'),
     ("y\n", "y\n  levels: 0\n", "s.yaml:6: family.levels: found 0"),
     ("y\n", "y\n  columns: {a: text}\n", "s.yaml:6: family.columns: found 'text' for 'a'"),

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Tag
 
-from metatune.space.families.base import Family, FromFiles, Shares
+from metatune.space.families.base import Family, FromFiles, Rotating, Shares
 from metatune.space.families.chembl import Chembl
 from metatune.space.families.forecast import Forecast
 from metatune.space.families.image_folder import ImageFolder
@@ -48,6 +48,7 @@ __all__ = [
     "FromFiles",
     "ImageFolder",
     "Omniglot",
+    "Rotating",
     "Shares",
     "Table",
 ]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator, model_validator
 
 from metatune.space.sections import Section
-from metatune.tasks.base import Episode
+from metatune.tasks.base import Episode, FamilyInfo
 
 
 class Family(Section):
@@ -41,6 +41,10 @@ class Family(Section):
         """The shape of the tasks that strategies are judged on."""
         return Episode(self.way or 1, self.shot, self.query)
 
+    def fitted(self, info: FamilyInfo) -> Family:
+        """The same, with the shape of tasks that the opened family draws."""
+        return self
+
     def options(self, base: Path | None) -> dict[str, Any]:
         """What the family has to be told, as plain data: the options that are its own.
 
@@ -66,7 +70,19 @@ class Shares(Section):
         return self
 
 
-class FromFiles(Family):
+class Rotating(Family):
+    """A family of the user's own data, whose splits are made by a rule and rotate over folds."""
+
+    splits: Shares = Field(Shares(), description="shares of the groups in each split")
+    fold: int = Field(
+        0,
+        ge=0,
+        description="which fold of the splits: over all of them each group but the largest is in "
+        "test once; `metatune run --folds` runs them all",
+    )
+
+
+class FromFiles(Rotating):
     """A family of the user's own CSV and Parquet files."""
 
     data: tuple[str, ...] = Field(

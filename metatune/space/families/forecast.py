@@ -90,7 +90,6 @@ class Forecast(FromFiles):
         description="mean absolute error in units of the support's standard deviation (mae) or of "
         "the seasonal naive forecast's error on the support (mase)",
     )
-    splits: Shares = Field(Shares(), description="shares of the groups in each split")
     periods: Shares | None = Field(
         Shares(),
         description="shares of the time in each split, in this order; null: splits are by group "

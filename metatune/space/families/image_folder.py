@@ -7,10 +7,10 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from metatune.space.families.base import Family, Shares, absolute
+from metatune.space.families.base import Rotating, Shares, absolute
 
 
-class ImageFolder(Family):
+class ImageFolder(Rotating):
     """Class folders of image files: the user's own images. See docs/own_images.md."""
 
     tag: ClassVar[str] = "image_folder"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from metatune.space.families.base import FromFiles, Shares
-from metatune.tasks.base import Episode
+from metatune.space.families.base import FromFiles
+from metatune.tasks.base import Episode, FamilyInfo
 
 COLUMN_KINDS = ("number", "category", "date", "skip")
 """What a column can be; ``date FORMAT`` is a date that is written in another way than ISO 8601."""
@@ -25,10 +26,18 @@ class Table(FromFiles):
 
     name: Literal["table"] = Field("table", description="table")
     way: int | None = Field(
-        None, ge=1, le=1024, description="the number of classes; left out for regression"
+        None,
+        ge=1,
+        le=1024,
+        description="the number of classes; below that of all, each task draws so many of its own "
+        "classes. Left out for regression",
     )
-    shot: int = Field(5, ge=1, le=100_000, description="support rows a task")
-    query: int = Field(5, ge=1, le=100_000, description="query rows a task")
+    shot: int = Field(
+        5, ge=1, le=100_000, description="support rows a task; of each class, where it draws some"
+    )
+    query: int = Field(
+        5, ge=1, le=100_000, description="query rows a task; of each class, where it draws some"
+    )
     task: str = Field(
         min_length=1, description="the column that tells tasks apart; `file`: each file is a task"
     )
@@ -57,7 +66,6 @@ class Table(FromFiles):
     levels: int = Field(
         16, ge=1, le=1024, description="values of a category that get an input of their own"
     )
-    splits: Shares = Field(Shares(), description="shares of the groups in each split")
 
     @field_validator("columns")
     @classmethod
@@ -80,7 +88,20 @@ class Table(FromFiles):
                 raise ValueError(f"found columns for the {role} {column}; allowed: other columns")
         return self
 
+    _draws: bool = PrivateAttr(default=False)
+
     @property
     def episode(self) -> Episode:
-        """The shape of a task: shot and query are rows, whatever their classes."""
-        return Episode(self.way or 1, self.shot, self.query, per_class=False)
+        """The shape of a task: shot and query are rows, whatever their classes; where each task
+        draws classes of its own, they are rows of each class."""
+        return Episode(self.way or 1, self.shot, self.query, per_class=self._draws)
+
+    def fitted(self, info: FamilyInfo) -> Table:
+        """The same, knowing whether tasks draw classes of their own."""
+        copy = self.model_copy()
+        copy._draws = info.kind == "classification" and not info.shared_classes
+        return copy
+
+    def options(self, base: Path | None) -> dict[str, Any]:
+        """As plain data, with absolute paths; and the number of classes, which makes the tasks."""
+        return super().options(base) | {"way": self.way}

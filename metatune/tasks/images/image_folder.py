@@ -17,12 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metatune.errors import DataError, OptionError, first_of
+from metatune.errors import OptionError, first_of
 from metatune.tasks.base import ACCURACY, SPLITS, Episode, FamilyInfo, Split, TaskBatch
-from metatune.tasks.draws import hashed, without_replacement
 from metatune.tasks.images.image_files import Colour, ImageData, Levels, read_images
-from metatune.tasks.pools import Pool
-from metatune.tasks.splits import few_groups, group_splits
+from metatune.tasks.pools import Pool, check_classes
+from metatune.tasks.splits import few_groups, folds, group_splits
 
 SIZE = 28
 SHARES = {"train": 0.4, "select": 0.2, "confirm": 0.2, "test": 0.2}
@@ -40,6 +39,7 @@ class ImageFolderOptions:
         size: height and width in pixels.
         colour: ``grey`` or ``rgb``.
         splits: share of each split, of the groups or of the classes.
+        fold: which fold of the splits.
     """
 
     data: str
@@ -47,6 +47,7 @@ class ImageFolderOptions:
     size: int = SIZE
     colour: Colour = "grey"
     splits: Mapping[str, float] = field(default_factory=lambda: SHARES)
+    fold: int = 0
 
     @staticmethod
     def of(plain: Mapping[str, Any]) -> ImageFolderOptions:
@@ -60,7 +61,8 @@ class ImageFolderOptions:
 def open_image_folder(options: ImageFolderOptions) -> ImageFolderFamily:
     """The family; errors as of ``read_images``, and DataError for fewer than four groups."""
     data = read_images(Path(options.data), options.levels, options.size, options.colour)
-    return ImageFolderFamily(data, options.splits, grouped=options.levels == "group/class")
+    grouped = options.levels == "group/class"
+    return ImageFolderFamily(data, options.splits, grouped, options.fold)
 
 
 class ImageFolderFamily:
@@ -70,17 +72,22 @@ class ImageFolderFamily:
         data: the images.
         shares: of each split.
         grouped: whether the names of classes begin with that of a group.
+        fold: which fold of the splits.
     """
 
-    def __init__(self, data: ImageData, shares: Mapping[str, float], grouped: bool) -> None:
+    def __init__(
+        self, data: ImageData, shares: Mapping[str, float], grouped: bool, fold: int = 0
+    ) -> None:
         self._data, self._sizes = data, data.sizes
+        self._shares, self._fold = shares, fold
         self._pools: dict[tuple[Split, int, int], Pool] = {}
         members: dict[str, list[int]] = {}
         for number, name in enumerate(data.classes):
             members.setdefault(name.partition("/")[0], []).append(number)
         one = "each class folder is a group, for levels: class"
         sizes = {name: len(classes) for name, classes in members.items()}
-        splits = group_splits("image_folder", sizes, shares, one)
+        splits = group_splits("image_folder", sizes, shares, one, fold)
+        self.folds = folds(sizes, shares)
         self._classes: dict[Split, dict[str, list[int]]] = {
             split: {name: members[name] for name in names} for split, names in splits.items()
         }
@@ -157,7 +164,7 @@ class ImageFolderFamily:
                 f"{len(unused)} groups have fewer than {episode.way} such classes and are never "
                 f"drawn: {first_of(unused)}."
             )
-        yield from few_groups(self.info)
+        yield from few_groups(self.info, self._shares, self._fold)
 
     def usable_groups(self, split: Split, episode: Episode) -> tuple[str, ...]:
         """The groups of a split with enough classes of enough images."""
@@ -165,22 +172,9 @@ class ImageFolderFamily:
 
     def check(self, episode: Episode) -> None:
         """Raise DataError unless every split has a group that can hold such a task."""
-        way, shot, query = episode.way, episode.shot, episode.query
-        if way < 2 or shot < 1 or query < 1:
-            raise DataError(
-                f"image_folder: found way {way}, shot {shot}, query {query}; "
-                "allowed: way from 2, shot and query from 1"
-            )
-        for split in SPLITS:
-            if not self.usable_groups(split, episode):
-                ways = {s: self._largest_way(s, shot + query) for s in SPLITS}
-                most = {s: self._most_images(s, way) for s in SPLITS}
-                raise DataError(
-                    f"image_folder: no group of split {split!r} has {way} classes of "
-                    f"{shot + query} images, shot and query together; allowed: way at most "
-                    f"{min(ways.values())} ({_told(ways)}), or shot + query at most "
-                    f"{min(most.values())} at way {way} ({_told(most)}), or other shares in splits"
-                )
+        usable = {split: bool(self.usable_groups(split, episode)) for split in SPLITS}
+        sizes = {s: [self._sizes[own] for own in self._classes[s].values()] for s in SPLITS}
+        check_classes("image_folder", episode, usable, sizes, "group", "images")
 
     def sample(
         self,
@@ -198,31 +192,21 @@ class ImageFolderFamily:
             DataError: where no group, or a group asked for, can hold such a task.
         """
         data, pool = self._data, self._pool(split, episode)
-        total, way, shot = len(seeds), episode.way, episode.shot
-        drawn = np.array([int(seed) for seed in seeds], np.uint64)
-        group = pool.draw_groups("image_folder", split, drawn, groups)
-        picked = without_replacement(drawn, 2, pool.sizes(group), way)
-        classes = pool.members[pool.first[group][:, None] + picked].ravel()
-        each = hashed(drawn, 3, np.arange(way, dtype=np.uint64)).ravel()
-        picked = without_replacement(each, 4, self._sizes[classes], shot + episode.query)
-        rows = data.rows[data.start[classes][:, None] + picked].reshape(total, way, -1)
-        labels = np.arange(way, dtype=np.int64)
-        numbers = self._number_in_split[classes].reshape(total, way)
+        seeded = np.array([int(seed) for seed in seeds], np.uint64)
+        group = pool.draw_groups("image_folder", split, seeded, groups)
+        drawn = pool.draw_classes(seeded, group, data.start, episode)
         names = pool.names(group)
         return TaskBatch(
-            support_x=self._pixels(rows[:, :, :shot]),
-            support_y=np.tile(labels.repeat(shot), (total, 1)),
-            query_x=self._pixels(rows[:, :, shot:]),
-            query_y=np.tile(labels.repeat(episode.query), (total, 1)),
-            ids=tuple(f"{g}-{s:012x}" for g, s in zip(names, drawn.tolist(), strict=True)),
+            support_x=self._pixels(data.rows[drawn.support]),
+            query_x=self._pixels(data.rows[drawn.query]),
+            ids=tuple(f"{g}-{s:012x}" for g, s in zip(names, seeded.tolist(), strict=True)),
             groups=names,
-            support_class=numbers.repeat(shot, axis=1),
-            query_class=numbers.repeat(episode.query, axis=1),
+            **drawn.labelled(self._number_in_split[drawn.classes]),
         )
 
     def _pixels(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """``(T, way, n)`` rows -> ``(T, way * n, channels, size, size)``."""
-        pixels = self._data.images[rows.reshape(len(rows), -1)].astype(np.float32)
+        """``(T, n)`` rows -> ``(T, n, channels, size, size)``."""
+        pixels = self._data.images[rows].astype(np.float32)
         pixels /= 255
         return pixels
 
@@ -237,17 +221,3 @@ class ImageFolderFamily:
             usable = {name: own for name, own in enough.items() if len(own) >= episode.way}
             self._pools[key] = Pool.of(usable)
         return self._pools[key]
-
-    def _largest_way(self, split: Split, images: int) -> int:
-        """The most classes of so many images in a group."""
-        own = self._classes[split].values()
-        return max(int((self._sizes[classes] >= images).sum()) for classes in own)
-
-    def _most_images(self, split: Split, way: int) -> int:
-        """The most images that so many classes of a group have; 0 where it has fewer classes."""
-        own = [np.sort(self._sizes[classes])[::-1] for classes in self._classes[split].values()]
-        return max(int(sizes[way - 1]) if len(sizes) >= way else 0 for sizes in own)
-
-
-def _told(numbers: Mapping[Split, int]) -> str:
-    return ", ".join(f"{split} {n}" for split, n in numbers.items())

@@ -35,9 +35,10 @@ from metatune.tasks.base import (
     TaskBatch,
 )
 from metatune.tasks.cache import cache_dir, mapped_arrays, stamp
-from metatune.tasks.draws import without_replacement
-from metatune.tasks.pools import Pool
-from metatune.tasks.splits import SHARES, few_groups, group_splits
+from metatune.tasks.draws import Seeds, Whole, without_replacement
+from metatune.tasks.pools import Pool, check_classes
+from metatune.tasks.splits import SHARES, few_groups, folds, group_splits
+from metatune.tasks.tables.classes import ClassRows
 from metatune.tasks.tables.columns import (
     as_numbers,
     coded_text,
@@ -59,6 +60,8 @@ _VERSION = "1"
 """Part of the cache's key: to be raised when the making of tables changes."""
 REGRESSION = ("ridge", "support_mean", "pooled_linear", "boosted_trees", "pooled_ridge")
 CLASSIFICATION = ("ridge", "support_mean", "logistic", "nearest_neighbour")
+OWN_CLASSES = ("ridge", "logistic", "nearest_neighbour")
+"""Where each task draws classes of its own: nothing is known of them beforehand."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ class TableOptions:
         columns: the kind of columns that are not what they look like.
         levels: values of a category with an input of their own.
         splits: share of each split.
+        fold: which fold of the splits.
+        way: classes a task; below the number of all, a task draws so many of its own.
     """
 
     data: tuple[str, ...]
@@ -87,6 +92,8 @@ class TableOptions:
     columns: Mapping[str, str] = field(default_factory=dict)
     levels: int = 16
     splits: Mapping[str, float] = field(default_factory=lambda: SHARES)
+    fold: int = 0
+    way: int | None = None
 
     @staticmethod
     def of(plain: Mapping[str, Any]) -> TableOptions:
@@ -139,7 +146,9 @@ class TableData:
 
 def open_table(options: TableOptions) -> TableFamily:
     """The family; arguments and errors as of ``read_table``."""
-    return TableFamily(read_table(options), options.metric)
+    return TableFamily(
+        read_table(options), options.metric, options.splits, options.fold, options.way
+    )
 
 
 def read_table(options: TableOptions) -> TableData:
@@ -177,7 +186,7 @@ def read_table(options: TableOptions) -> TableData:
 
 def _key(options: TableOptions, files: Sequence[Path]) -> str:
     """Hash of all that encoded rows depend on: however the files were named."""
-    told = {name: value for name, value in asdict(options).items() if name != "data"}
+    told = {name: value for name, value in asdict(options).items() if name not in ("data", "way")}
     versions = (_VERSION, pd.__version__, pa.__version__)
     return hashlib.sha256(
         json.dumps([versions, told, stamp(files)], sort_keys=True).encode()
@@ -207,7 +216,7 @@ def write_table(frame: Frame, options: TableOptions, folder: Path, scratch: Path
     order = _by_task(task, kept)
     task, target = task.of(order), target.of(order)
     groups = _groups(frame, options, order, task)
-    splits = group_splits("table", Counter(groups), options.splits)
+    splits = group_splits("table", Counter(groups), options.splits, fold=options.fold)
     split_of = {group: split for split, members in splits.items() for group in members}
     start = np.searchsorted(task.of_row, np.arange(len(task.names) + 1, dtype=np.int32))
     train = np.repeat([split_of[group] == "train" for group in groups], np.diff(start))
@@ -489,12 +498,26 @@ class TableFamily:
     Args:
         data: the rows.
         metric: of numbers.
+        shares: of each split.
+        fold: which fold of the splits the data are.
+        way: classes a task, below the number of all: a task draws so many of its own, and rows of
+            each. None, or all of them: every task has all, and rows are drawn whatever theirs.
     """
 
-    def __init__(self, data: TableData, metric: Literal["r2", "mse"] = "r2") -> None:
-        self._data = data
+    def __init__(
+        self,
+        data: TableData,
+        metric: Literal["r2", "mse"] = "r2",
+        shares: Mapping[str, float] = SHARES,
+        fold: int = 0,
+        way: int | None = None,
+    ) -> None:
+        self._data, self._shares, self._fold = data, shares, fold
         self._sizes = data.sizes
-        self._pools: dict[tuple[Split, int], Pool] = {}
+        self._pools: dict[tuple[Split, Episode], Pool] = {}
+        self._cells_of: dict[int, Pool] = {}
+        drawn = way is not None and way < len(data.classes)
+        self._classes = ClassRows.of(data.y, data.start) if drawn else None  # type: ignore[arg-type]
         count = Counter(data.groups)
         classes = len(data.classes)
         numbers, inputs = data.numbers, len(data.inputs)
@@ -508,16 +531,21 @@ class TableFamily:
             train_classes=classes,
             groups={s: {group: count[group] for group in data.splits[s]} for s in SPLITS},
             grouped=True,
-            baselines=CLASSIFICATION if classes else REGRESSION,
+            baselines=OWN_CLASSES if drawn else CLASSIFICATION if classes else REGRESSION,
             about="Your own data: the rows of CSV or Parquet files, see docs/own_data.md.",
             views={name: (a, b) for name, (a, b) in views.items() if a < b},
-            shared_classes=bool(classes),
+            shared_classes=bool(classes) and not drawn,
         )
 
     @property
     def data(self) -> TableData:
         """The rows."""
         return self._data
+
+    @property
+    def folds(self) -> int:
+        """How many folds the splits have."""
+        return folds(Counter(self._data.groups), self._shares)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -536,26 +564,36 @@ class TableFamily:
     def _notes(self, episode: Episode) -> Iterator[str]:
         data, info = self._data, self.info
         what = f"{len(data.classes)} classes" if data.classes else "a number"
+        if self._classes is not None:
+            what = f"{episode.way} a task of {what}"
         yield (
             f"{len(data.tasks)} tasks with {len(data.x)} rows; {what} from {len(data.inputs)} "
             f"inputs: {first_of(data.inputs)}."
         )
         yield from data.notes
-        needed = episode.n_support + episode.n_query
-        small = [name for name, n in zip(data.tasks, self._sizes, strict=True) if n < needed]
+        enough = self._enough(episode)
+        small = [name for name, ok in zip(data.tasks, enough, strict=True) if not ok]
         if small:
+            needed = f"{episode.n_support + episode.n_query} rows"
+            if self._classes is not None:
+                needed = f"{episode.way} classes of {episode.shot + episode.query} rows"
             yield (
-                f"{len(small)} of {len(data.tasks)} tasks have fewer than {needed} rows and are "
+                f"{len(small)} of {len(data.tasks)} tasks have fewer than {needed} and are "
                 f"never drawn: {first_of(small)}."
             )
-        yield from few_groups(info)
+        yield from few_groups(info, self._shares, self._fold)
 
     def usable_groups(self, split: Split, episode: Episode) -> tuple[str, ...]:
         """The groups of a split that have a task with enough rows."""
         return self._pool(split, episode).groups
 
     def check(self, episode: Episode) -> None:
-        """Raise DataError unless every split has a task with enough rows."""
+        """Raise DataError unless every split has a task with enough rows, or classes of enough."""
+        if self._classes is not None:
+            own, usable = self._classes, {s: bool(self.usable_groups(s, episode)) for s in SPLITS}
+            sizes = {s: [own.sizes(task) for task in self._tasks_in(s)] for s in SPLITS}
+            check_classes("table", episode, usable, sizes, "task", "rows")
+            return
         way = len(self._data.classes) or 1
         if episode.way != way or episode.shot < 1 or episode.query < 1:
             found = f"way {episode.way}, shot {episode.shot}, query {episode.query}"
@@ -581,7 +619,8 @@ class TableFamily:
         """Draw one task a seed: x ``(T, S, F)``; y ``(T, S, 1)``, or ``(T, S)`` for classes.
 
         A seed draws its group evenly, then one of the group's tasks evenly, then rows without
-        replacement; classes are as the rows have them.
+        replacement; classes are as the rows have them. Where tasks have classes of their own, it
+        draws ``way`` of the task's classes, then rows of each; they stand class by class.
 
         Raises:
             DataError: where no group, or a group asked for, can hold such a task.
@@ -589,6 +628,9 @@ class TableFamily:
         data, pool = self._data, self._pool(split, episode)
         drawn = np.array([int(seed) for seed in seeds], np.uint64)
         group = pool.draw_groups("table", split, drawn, groups)
+        if self._classes is not None:
+            task = pool.members[pool.draw(drawn, 5, group)]
+            return self._n_way(drawn, task, pool.names(group), episode)
         task = pool.members[pool.draw(drawn, 2, group)]
         support, query = episode.n_support, episode.n_query
         rows = without_replacement(drawn, 3, self._sizes[task], support + query)
@@ -597,31 +639,66 @@ class TableFamily:
         classes = bool(data.classes)
         if not classes:
             y = y[..., None]
-        names = data.tasks
         return TaskBatch(
             support_x=x[:, :support],
             support_y=y[:, :support],
             query_x=x[:, support:],
             query_y=y[:, support:],
-            ids=tuple(
-                f"{names[t]}-{s:012x}" for t, s in zip(task.tolist(), drawn.tolist(), strict=True)
-            ),
+            ids=self._ids(task, drawn),
             groups=pool.names(group),
             support_class=y[:, :support] if classes else None,  # type: ignore[arg-type]
             query_class=y[:, support:] if classes else None,  # type: ignore[arg-type]
         )
 
+    def _n_way(
+        self, seeds: Seeds, task: Whole, groups: tuple[str, ...], episode: Episode
+    ) -> TaskBatch:
+        """Classes of each task, and rows of each class."""
+        own = self._classes
+        assert own is not None
+        cells = self._cells(episode.shot + episode.query)
+        drawn = cells.draw_classes(seeds, task, own.start, episode)
+        return TaskBatch(
+            support_x=self._data.x[own.rows[drawn.support]],
+            query_x=self._data.x[own.rows[drawn.query]],
+            ids=self._ids(task, seeds),
+            groups=groups,
+            **drawn.labelled(own.classes[drawn.classes]),
+        )
+
+    def _ids(self, task: Whole, seeds: Seeds) -> tuple[str, ...]:
+        names, pairs = self._data.tasks, zip(task.tolist(), seeds.tolist(), strict=True)
+        return tuple(f"{names[number]}-{seed:012x}" for number, seed in pairs)
+
     def _pool(self, split: Split, episode: Episode) -> Pool:
-        """The tasks with enough rows."""
-        key = (split, episode.n_support + episode.n_query)
+        """The tasks with enough rows, or classes of enough."""
+        key = (split, episode)
         if key not in self._pools:
+            enough = self._enough(episode)
             self._pools[key] = Pool.of(
                 {
-                    group: [task for task in self._tasks_of[group] if self._sizes[task] >= key[1]]
+                    group: [task for task in self._tasks_of[group] if enough[task]]
                     for group in self._data.splits[split]
                 }
             )
         return self._pools[key]
+
+    def _enough(self, episode: Episode) -> NDArray[np.bool_]:
+        """``(T,)``: which tasks can hold an episode."""
+        if self._classes is None:
+            return np.asarray(self._sizes >= episode.n_support + episode.n_query)
+        classes = np.diff(self._cells(episode.shot + episode.query).first)
+        return np.asarray(classes >= episode.way)
+
+    def _cells(self, count: int) -> Pool:
+        """The classes of at least so many rows, by task."""
+        assert self._classes is not None
+        if count not in self._cells_of:
+            self._cells_of[count] = self._classes.cells(count)
+        return self._cells_of[count]
+
+    def _tasks_in(self, split: Split) -> list[int]:
+        return [task for group in self._data.splits[split] for task in self._tasks_of[group]]
 
     @cached_property
     def _tasks_of(self) -> dict[str, list[int]]:
@@ -631,5 +708,4 @@ class TableFamily:
         return found
 
     def _largest(self, split: Split) -> int:
-        groups = self._data.splits[split]
-        return max(int(self._sizes[task]) for group in groups for task in self._tasks_of[group])
+        return int(self._sizes[self._tasks_in(split)].max())

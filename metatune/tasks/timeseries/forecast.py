@@ -24,7 +24,7 @@ from metatune.errors import DataError, OptionError, first_of
 from metatune.tasks.base import MAE, SPLITS, Episode, FamilyInfo, Metric, Split, TaskBatch
 from metatune.tasks.draws import below
 from metatune.tasks.pools import Pool
-from metatune.tasks.splits import SHARES, few_groups, group_splits
+from metatune.tasks.splits import SHARES, few_groups, folds, group_splits
 from metatune.tasks.timeseries.series import (
     NAME,
     Columns,
@@ -56,6 +56,7 @@ class Setting:
         periods: share of the time in each split, in the order of ``SPLITS``; None: all of it.
         gap: steps at the beginning of a later split's period on which nothing is judged; None: as
             many as a task looks back, so that tasks of two splits share no time.
+        fold: which fold of the splits by groups; None: the only one.
     """
 
     ahead: int
@@ -66,6 +67,7 @@ class Setting:
     splits: Mapping[str, float] = field(default_factory=lambda: SHARES)
     periods: Mapping[str, float] | None = field(default_factory=lambda: SHARES)
     gap: int | None = None
+    fold: int | None = None
 
     @property
     def seasonal(self) -> int:
@@ -115,6 +117,7 @@ class ForecastOptions:
     splits: Mapping[str, float] = field(default_factory=lambda: SHARES)
     periods: Mapping[str, float] | None = field(default_factory=lambda: SHARES)
     gap: int | None = None
+    fold: int = 0
 
     @staticmethod
     def of(plain: Mapping[str, Any]) -> ForecastOptions:
@@ -163,6 +166,7 @@ def open_forecast(options: ForecastOptions) -> ForecastFamily:
         splits=options.splits,
         periods=options.periods,
         gap=options.gap,
+        fold=options.fold,
     )
     how = "" if options.step else ", as their times look"
     told = f"Steps of {step.alias}{how}; a season is {season} of them."
@@ -205,7 +209,7 @@ class ForecastFamily:
 
     def __init__(self, name: str, series: Series, setting: Setting, about: str) -> None:
         sizes = Counter(series.groups)
-        splits = group_splits(name, sizes, setting.splits)
+        splits = group_splits(name, sizes, setting.splits, fold=setting.fold or 0)
         self._series, self._setting = series, setting
         self._numbers = series.numbers
         used, self._calendar_row = np.unique(self._numbers, return_inverse=True)
@@ -237,6 +241,13 @@ class ForecastFamily:
     def series(self) -> Series:
         """What is predicted."""
         return self._series
+
+    @property
+    def folds(self) -> int:
+        """How many folds the splits have."""
+        if self._setting.fold is None:
+            return 1
+        return folds(Counter(self._series.groups), self._setting.splits)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -280,7 +291,7 @@ class ForecastFamily:
         if unused:
             names = first_of(unused)
             yield f"{len(unused)} series have no whole task in their split's time: {names}."
-        yield from few_groups(info)
+        yield from few_groups(info, setting.splits, setting.fold)
 
     def _judged(self, split: Split, episode: Episode) -> str:
         start, end = self._period(split, episode)

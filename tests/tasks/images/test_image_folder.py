@@ -180,6 +180,18 @@ def test_few_groups_and_splits_by_classes_are_told(plain, tmp_path: Path) -> Non
     assert any("With 4 groups, fewer than 12, results hang on" in n for n in few.notes(EPISODE))
 
 
+@pytest.mark.parametrize("levels", ["class", "group/class"])
+def test_over_the_folds_each_class_is_in_test_once_or_always_in_train(levels, tmp_path) -> None:
+    folder = class_folders(tmp_path / "d", groups=6 if levels == "group/class" else 0, classes=6)
+    folds = [opened(folder, levels=levels, fold=fold) for fold in range(5)]
+    assert all(family.folds == 5 for family in folds)
+    tested = [name for family in folds for name in family.class_names("test")]
+    always = set.intersection(*(set(family.class_names("train")) for family in folds))
+    assert sorted([*tested, *always]) == sorted(folds[0].data.classes)
+    with pytest.raises(OptionError, match=r"image_folder: fold: found 5; allowed: 0 to 4"):
+        opened(folder, levels=levels, fold=5)
+
+
 def test_too_few_groups_for_four_splits_are_refused(tmp_path: Path) -> None:
     folder = class_folders(tmp_path / "d", classes=3)
     with pytest.raises(DataError, match=r"image_folder: found 3 groups \(c00, c01, c02\); allowed"):

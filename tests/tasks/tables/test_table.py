@@ -241,6 +241,19 @@ def test_few_groups_are_told_with_how_the_splits_fall(tmp_path: Path) -> None:
     assert not any("hang on" in note for note in enough.notes(EPISODE))
 
 
+def test_over_the_folds_each_group_is_in_test_once(tmp_path: Path) -> None:
+    frame = plain_rows(groups=7)
+    folds = [opened(tmp_path, frame, group="region", fold=fold) for fold in range(6)]
+    assert folds[0].folds == 6
+    assert sorted(group for f in folds for group in f.data.splits["test"]) == sorted(
+        set(frame["region"]) - set.intersection(*(set(f.data.splits["train"]) for f in folds))
+    )
+    assert len({f.fingerprint for f in folds}) == 6
+    assert any("this is fold 5" in note for note in folds[5].notes(EPISODE))
+    with pytest.raises(OptionError, match=r"table: fold: found 6; allowed: 0 to 5"):
+        opened(tmp_path, frame, group="region", fold=6)
+
+
 def test_tasks_without_a_group_are_a_group_of_their_own(tmp_path: Path) -> None:
     frame = plain_rows(groups=8)
     frame.loc[frame["task"].isin(["t01", "t02"]), "region"] = None

@@ -251,6 +251,18 @@ class TestSales(FamilyConformance):
         return sales
 
 
+def test_over_the_folds_each_group_is_in_test_once(tmp_path: Path) -> None:
+    frame = plain_series(shops=8, days=200, regions=8)
+    folds = [opened(tmp_path, frame, group="region", gap=0, fold=fold) for fold in range(4)]
+    tested = [group for family in folds for group in family.info.groups["test"]]
+    always = set.intersection(*(set(family.info.groups["train"]) for family in folds))
+    assert folds[0].folds == 4
+    assert sorted([*tested, *always]) == sorted(set(frame["region"]))
+    assert any("this is fold 3" in note for note in notes_of(folds[3], EPISODE))
+    with pytest.raises(OptionError, match=r"forecast: fold: found 4; allowed: 0 to 3"):
+        opened(tmp_path, frame, group="region", gap=0, fold=4)
+
+
 def test_what_is_left_out_is_taken_from_the_step_and_stated(sales: ForecastFamily) -> None:
     assert sales.inputs[:2] == ("lag 7", "lag 14")
     assert sales.info.views == {"lags": (0, 2), "calendar": (2, 21)}
