@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ from metatune.learners.interface import Tensors
 from metatune.learners.regressors import Regressor
 from metatune.strategy import Pooled
 from metatune.strategy.own import load_own
-from metatune.tasks.base import TaskBatch
+from metatune.tasks.base import FamilyInfo, TaskBatch
 
 Floats = NDArray[np.floating[Any]]
+LABELS_SUMMARY = 5  # numbers that sum up the labels of a support set
 
 
 def design(x: Floats, y: Floats, queries: Floats, input_summary: bool) -> tuple[Floats, Floats]:
@@ -43,6 +45,12 @@ def design(x: Floats, y: Floats, queries: Floats, input_summary: bool) -> tuple[
         support.append((total - x) / (shots - 1))
         query.append(np.repeat(total / shots, queries.shape[1], axis=1))
     return np.concatenate(support, 2), np.concatenate(query, 2)
+
+
+def summary_length(part: Pooled, info: FamilyInfo) -> int:
+    """How many numbers ``design`` gives of an example."""
+    inputs = prod(info.input_shape)
+    return inputs + LABELS_SUMMARY + (inputs if part.input_summary else 0)
 
 
 def _summary(y: Floats) -> Floats:
