@@ -58,7 +58,7 @@ def card(
         _what(plain),
         _learned_on(plain, info),
         _measured(plain, info, scored),
-        _limits(plain, calibration),
+        _limits(plain, calibration, info.grouped),
         _origin(plain, licence),
     ]
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
@@ -118,9 +118,7 @@ def _measured(plain: Mapping[str, Any], info: FamilyInfo, scored: Scored | None)
     yield "## How good it is"
     yield ""
     episode, metric = plain["episode"], info.metric
-    shape = f"{episode['shot']} support and {episode['query']} query examples"
-    if episode["per_class"] and info.kind == "classification":
-        shape = f"{episode['way']} classes, {shape} a class"
+    shape = f"{episode['shot']} support and {episode['query']} query examples{_each(plain)}"
     better = "higher" if metric.sign > 0 else "lower"
     if scored is None:
         yield f"Not measured on `test`: the verdict did not judge it. Tasks: {shape}."
@@ -142,13 +140,21 @@ def _measured(plain: Mapping[str, Any], info: FamilyInfo, scored: Scored | None)
         yield f"| {group.replace('|', ' ')} | {value:.4g} |"
 
 
-def _limits(plain: Mapping[str, Any], calibration: Calibration | None) -> Iterator[str]:
+def _each(plain: Mapping[str, Any]) -> str:
+    """Whether examples are counted by class."""
+    episode, classes = plain["episode"], plain["family"]["kind"] == "classification"
+    return f" for each of {episode['way']} classes" if classes and episode["per_class"] else ""
+
+
+def _limits(
+    plain: Mapping[str, Any], calibration: Calibration | None, grouped: bool
+) -> Iterator[str]:
     episode = plain["episode"]
     yield "## Limits"
     yield ""
     yield (
         f"- It was judged on tasks of {episode['shot']} support examples"
-        f"{' a class' if episode['per_class'] else ''}; of tasks with fewer or more nothing was "
+        f"{_each(plain)}; of tasks with fewer or more nothing was "
         "measured."
     )
     yield (
@@ -157,12 +163,13 @@ def _limits(plain: Mapping[str, Any], calibration: Calibration | None) -> Iterat
     )
     if calibration is not None:
         most = calibration.groups / (calibration.groups + 1)
+        unit = "group" if grouped else "task"
         yield (
             f"- `predict_interval` rests on {len(calibration.scores)} predictions for "
-            f"{calibration.groups} groups of `confirm`, up to the level {most:.3g}, by the "
-            "strategy before any refit. It holds for tasks of new groups like these, on average "
-            "over groups, not for each group; the strategy was also ranked on `confirm`, so it may "
-            "be slightly too narrow."
+            f"{calibration.groups} {unit}s of `confirm`, up to the level {most:.3g}, by the "
+            f"strategy before any refit. It holds for tasks of new {unit}s like these, on average "
+            f"over {unit}s, not for each {unit}; the strategy was also ranked on `confirm`, so it "
+            "may be slightly too narrow."
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from math import prod
+from math import isfinite, prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +32,8 @@ def rows_of(artifact: Artifact, x: Any, name: str) -> NDArray[np.float32]:
     if hasattr(x, "columns"):
         return _checked(_of_frame(artifact, x, name), name, artifact.inputs)
     try:
-        found = np.asarray(x, np.float32)
+        with np.errstate(over="ignore"):  # what is too large for float32 is told below
+            found = np.asarray(x, np.float32)
     except (TypeError, ValueError) as error:
         raise ArtifactError(f"{name}: found what is no array of numbers ({error})") from error
     flat = (prod(shape),)
@@ -76,14 +77,18 @@ def _of_frame(artifact: Artifact, x: Any, name: str) -> NDArray[np.float32]:
             warnings.warn(f"{name}: {note}", UserWarning, stacklevel=4)
         return made
     missing = [column for column in artifact.inputs if column not in named]
-    if missing or not artifact.inputs:
-        allowed = first_of(artifact.inputs) or "an array, for these inputs have no names"
-        lacks = first_of(missing) or first_of(named)
+    if missing:
         raise ArtifactError(
-            f"{name}: found a frame without {lacks}; allowed: the columns {allowed}"
+            f"{name}: found a frame without {first_of(missing)}; allowed: the columns "
+            f"{first_of(artifact.inputs)}"
         )
+    size = prod(artifact.info.input_shape)
+    if not artifact.inputs and len(named) != size:
+        raise ArtifactError(f"{name}: found {len(named)} columns; allowed: {size}, in their order")
     try:
-        return np.asarray(x[list(artifact.inputs)], np.float32)
+        return np.asarray(x[list(artifact.inputs) or list(x.columns)], np.float32).reshape(
+            -1, *artifact.info.input_shape
+        )
     except (TypeError, ValueError) as error:
         raise ArtifactError(f"{name}: found cells that are no numbers ({error})") from error
 
@@ -125,8 +130,9 @@ def labels_of(y: Any, known: tuple[str, ...]) -> tuple[NDArray[np.int64], Array]
         raise ArtifactError(
             f"y: found the shape {found.shape}; allowed: (N,), a class for each row"
         )
-    if found.dtype.kind == "f" and not np.isfinite(found).all():
-        raise ArtifactError("y: found NaN or infinity; allowed: a class for each row")
+    for row, one in enumerate(found.tolist()):
+        if one is None or (isinstance(one, float) and not isfinite(one)):
+            raise ArtifactError(f"y: found {one} in row {row}; allowed: a class for each row")
     if known:
         place = {name: number for number, name in enumerate(known)}
         words = [str(one).strip() for one in found.tolist()]
