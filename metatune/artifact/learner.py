@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +72,6 @@ class Artifact:
     target: Target
     calibration: Calibration | None = field(repr=False)
     likeness: Likeness = field(repr=False)
-    _learners: dict[int, list[Learner]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def is_classifier(self) -> bool:
@@ -110,8 +108,7 @@ class Artifact:
             raise ArtifactError(
                 f"y: found {len(labels)} labels; allowed: {len(rows)}, one a row of x"
             )
-        adapted = Adapted(self, rows, torch.from_numpy(labels), classes)
-        self._learners_of(adapted.way)
+        adapted = Adapted.of(self, rows, torch.from_numpy(labels), classes)
         y_of = None if self.is_classifier else adapted.y[None]
         names = self.inputs or tuple(f"input {n}" for n in range(rows[0].numel()))
         complaint = self.likeness.complaint(summary(rows[None], y_of)[0], names)
@@ -119,29 +116,48 @@ class Artifact:
             warnings.warn(complaint, UnlikeTask, stacklevel=2)
         return adapted
 
-    def learned(self, x: Tensor, y: Tensor, way: int) -> Callable[[Tensor], Tensor]:
-        """What a task says of query rows: ``(Q, *input_shape)`` to ``(Q, outputs)``.
+    def learned(self, x: Tensor, y: Tensor, way: int) -> Learned:
+        """What a task says of query rows.
 
         Args:
             x: ``(S, *input_shape)``.
             y: ``(S,)`` numbers of classes, or ``(S, outputs)`` in the unit of the training.
             way: number of classes; of a regression 1.
+
+        Raises:
+            ArtifactError: the strategy was trained for another number of classes.
         """
-        return partial(self._predict, x, y, way)
+        learners = tuple(one.learner(self.info, way) for one in self.members)
+        chunk = None if self.transductive else CHUNK
+        return Learned(self.members, learners, self.is_classifier, x, y, chunk)
 
-    def _predict(self, x: Tensor, y: Tensor, way: int, queries: Tensor) -> Tensor:
-        size = max(1, len(queries)) if self.transductive else CHUNK
-        return torch.cat([self._chunk(x, y, way, part) for part in torch.split(queries, size)])
 
-    def _chunk(self, x: Tensor, y: Tensor, way: int, queries: Tensor) -> Tensor:
-        empty = y.new_zeros(len(queries), *y.shape[1:])
-        batch = Tensors(x[None], y[None], queries[None], empty[None])
-        return m.predict(self.members, self._learners_of(way), self.is_classifier, batch)[0]
+@dataclass(frozen=True)
+class Learned:
+    """A task as tensors, ready to be asked.
 
-    def _learners_of(self, way: int) -> list[Learner]:
-        if way not in self._learners:
-            self._learners[way] = [one.learner(self.info, way) for one in self.members]
-        return self._learners[way]
+    Attributes:
+        members, learners, classes: as of ``members.predict``.
+        x, y: the support set.
+        chunk: query rows that are predicted at a time; None: all, for they inform each other.
+    """
+
+    members: tuple[m.Member, ...]
+    learners: tuple[Learner, ...]
+    classes: bool
+    x: Tensor
+    y: Tensor
+    chunk: int | None
+
+    def __call__(self, queries: Tensor) -> Tensor:
+        """``(Q, outputs)`` of query rows ``(Q, *input_shape)``."""
+        parts = torch.split(queries, self.chunk or len(queries))
+        return torch.cat([self._predict(part) for part in parts])
+
+    def _predict(self, queries: Tensor) -> Tensor:
+        empty = self.y.new_zeros(len(queries), *self.y.shape[1:])
+        batch = Tensors(self.x[None], self.y[None], queries[None], empty[None])
+        return m.predict(self.members, self.learners, self.classes, batch)[0]
 
 
 @dataclass(frozen=True)
@@ -156,17 +172,19 @@ class Adapted:
         x: ``(S, *input_shape)`` float32, encoded.
         y: ``(S,)`` numbers of classes, or ``(S, outputs)`` in the unit of the training.
         classes: the class of each number; empty for numbers.
+        learned: the same, ready to be asked.
     """
 
     artifact: Artifact
     x: Tensor = field(repr=False)
     y: Tensor = field(repr=False)
     classes: Array
+    learned: Learned = field(repr=False, compare=False)
 
-    @property
-    def way(self) -> int:
-        """Number of classes; of a regression 1."""
-        return max(1, len(self.classes))
+    @staticmethod
+    def of(artifact: Artifact, x: Tensor, y: Tensor, classes: Array) -> Adapted:
+        """A task that an artifact learns; see the attributes."""
+        return Adapted(artifact, x, y, classes, artifact.learned(x, y, max(1, len(classes))))
 
     def predict(self, x: Any) -> Array:
         """``(Q,)``: classes, or numbers in their own unit (``(Q, outputs)`` of several).
@@ -226,7 +244,7 @@ class Adapted:
         """``(Q, outputs)``: logits, or numbers in the unit of the training."""
         queries = torch.from_numpy(rows_of(self.artifact, x, "x"))
         try:
-            found = self.artifact.learned(self.x, self.y, self.way)(queries)
+            found = self.learned(queries)
         except (RuntimeError, ValueError, IndexError, FloatingPointError) as error:
             said = " ".join(str(error).split())[:200]
             raise ArtifactError(

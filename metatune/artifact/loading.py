@@ -78,7 +78,7 @@ def load_adapted(path: str | Path, parts: ModuleType | None = None) -> Adapted:
             and (not classes or bool((y >= 0).all() and (y < len(classes)).all()))
         )
         if fits:
-            return Adapted(artifact, x, y, names_of(classes))
+            return Adapted.of(artifact, x, y, names_of(classes))
     raise ArtifactError(f"{folder / SUPPORT}: found no support set of such a task; save it anew")
 
 
