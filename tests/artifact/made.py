@@ -41,7 +41,8 @@ def stored(strategy: Strategy, info: FamilyInfo, episode: Episode, seed: int = 0
         "format": 1,
         "family": {
             "name": info.name, "kind": info.kind, "input_shape": list(info.input_shape),
-            "outputs": info.outputs, "metric": vars(info.metric), "views": {},
+            "outputs": info.outputs, "metric": vars(info.metric),
+            "views": {name: list(ends) for name, ends in info.views.items()},
             "shared_classes": info.shared_classes, "forecasts": dict(info.forecasts),
         },
         "episode": vars(episode),
