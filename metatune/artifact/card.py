@@ -103,7 +103,9 @@ def _learned_on(plain: Mapping[str, Any], info: FamilyInfo) -> Iterator[str]:
         groups = list(info.groups[split])
         yield f"- {split}: {len(groups)} groups{_named(groups)}"
     yield ""
-    if plain["provenance"]["refitted_on_all_groups"]:
+    if not any(plain["provenance"]["resource"]):
+        yield "Nothing in it was learned from other tasks: it learns each one by itself."
+    elif plain["provenance"]["refitted_on_all_groups"]:
         yield (
             "After the verdict it was trained once more, on the groups of all four splits. **The "
             "scores below are the strategy's, from before**: they were measured on groups that it "

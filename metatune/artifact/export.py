@@ -10,11 +10,14 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,30 +25,27 @@ import torch
 from torch import Tensor
 
 import metatune
+from metatune.analysis import verdict_table
 from metatune.artifact import files
 from metatune.artifact import members as m
 from metatune.artifact.card import Scored, card
-from metatune.artifact.intervals import Calibration, unit
 from metatune.artifact.learner import Artifact
-from metatune.artifact.likeness import Likeness, summary
 from metatune.artifact.loading import opened
+from metatune.artifact.measures import calibration_of, likeness_of
 from metatune.errors import ArtifactError, Diverged
 from metatune.history import History, Trial
 from metatune.learners.interface import to_tensors
 from metatune.plan import Plan
 from metatune.records.folder import RunFolder
-from metatune.records.reading import read_info, read_rows
+from metatune.records.reading import read_info, read_rows, read_run
 from metatune.seeds import derive_seed
 from metatune.session import planned
-from metatune.strategy.own import look_in
-from metatune.tasks.base import Encodes, FamilyInfo, NamesInputs, TaskBatch, TaskFamily
+from metatune.strategy.own import load_own, look_in
+from metatune.tasks.base import Encodes, NamesInputs, TaskBatch, TaskFamily
 from metatune.tasks.registry import open_family
 from metatune.tasks.whole import WholeFamily
 from metatune.trial import Fitted, fit
 
-LOOKED_AT = 512  # tasks from which it is known what training tasks are like
-CHUNK = 64
-CALIBRATED = 256  # tasks of confirm, at most, that intervals come from
 LIBRARIES = ("torch", "numpy", "safetensors", "scikit-learn", "pydantic")
 
 
@@ -91,11 +91,11 @@ def export(
     tensors = {
         f"{number}/{name}": tensor
         for number, fitted in enumerate(after)
-        for name, tensor in m.to_tensors(_member(fitted)).items()
+        for name, tensor in m.to_tensors(m.member_of(fitted)).items()
     }
-    likeness = _likeness(plan, whole)
+    likeness = likeness_of(plan, whole)
     tensors |= {f"likeness/{name}": getattr(likeness, name) for name in ("mean", "spread", "limit")}
-    calibration = _calibration(plan, family, before)
+    calibration = calibration_of(plan, family, before)
     if calibration is not None:
         named = ("scores", "group", "floor")
         tensors |= {f"calibration/{name}": getattr(calibration, name) for name in named}
@@ -173,10 +173,6 @@ def _fitted(make: Callable[[], Fitted], trial: Trial) -> Fitted:
             f"{trial.id} ({trial.asked.name}) diverged when it was trained once more: {error}; "
             "take it as the search trained it, by --as-trained"
         ) from error
-
-
-def _member(fitted: Fitted) -> m.Member:
-    return m.Member(fitted.strategy, fitted.params, fitted.pooled)
 
 
 # --- plain data ----------------------------------------------------------------------------------
@@ -270,77 +266,11 @@ def _commit(folder: Path) -> str | None:
         return None
 
 
-# --- what is measured ----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Errors:
-    """Errors of one task, and its group."""
-
-    group: str
-    absolute: Tensor
-    support_y: Tensor
-
-
-def _calibration(plan: Plan, family: TaskFamily, fitted: Sequence[Fitted]) -> Calibration | None:
-    """Errors of the strategy on ``confirm`` tasks, by group; None of classes."""
-    info, episode = family.info, plan.space.space.episode
-    if info.kind != "regression":
-        return None
-    groups = family.usable_groups("confirm", episode)
-    count = min(CALIBRATED, max(plan.tasks("confirm"), 4 * len(groups)))
-    found: list[_Errors] = []
-    for start in range(0, count, CHUNK):
-        numbers = range(start, min(count, start + CHUNK))
-        seeds = [derive_seed(plan.seed, "calibration", number) for number in numbers]
-        drawn = family.sample(
-            "confirm", episode, seeds, [groups[number % len(groups)] for number in numbers]
-        )
-        found += _errors(drawn, info, fitted)
-    # Where groups mean nothing, each task is what the next one is exchangeable with.
-    of_task = [one.group if info.grouped else str(task) for task, one in enumerate(found)]
-    names = sorted(set(of_task))
-    supports = torch.stack([one.support_y for one in found])
-    floor = supports.std(1, correction=0).median(0).values.clamp_min(1e-6)
-    scores = [one.absolute / unit(one.support_y, floor) for one in found]
-    return Calibration(
-        scores=torch.cat(scores),
-        group=torch.tensor(
-            [names.index(name) for name, own in zip(of_task, scores, strict=True) for _ in own]
-        ),
-        floor=floor,
-    )
-
-
-def _errors(batch: TaskBatch, info: FamilyInfo, fitted: Sequence[Fitted]) -> list[_Errors]:
-    tensors, members = to_tensors(batch), [_member(one) for one in fitted]
-    learners = [one.learner for one in fitted]
-    predicted = m.predict(members, learners, info.kind == "classification", tensors)
-    absolute = (predicted - tensors.query_y).abs().double()
-    if not bool(torch.isfinite(absolute).all()):
-        raise ArtifactError("confirm: found predictions that are not finite")
-    return [
-        _Errors(group, absolute[task], tensors.support_y[task].double())
-        for task, group in enumerate(batch.groups)
-    ]
-
-
-def _likeness(plan: Plan, family: TaskFamily) -> Likeness:
-    """What the support sets of training tasks are like."""
-    episode, found = plan.space.space.episode, []
-    for start in range(0, LOOKED_AT, CHUNK):
-        seeds = [derive_seed(plan.seed, "likeness", start + number) for number in range(CHUNK)]
-        batch = to_tensors(family.sample("train", episode, seeds))
-        regression = family.info.kind == "regression"
-        found.append(summary(batch.support_x, batch.support_y if regression else None))
-    return Likeness.of(torch.cat(found))
+# --- what is told and proved ----------------------------------------------------------------------
 
 
 def _scored(folder: RunFolder, chosen: Trial) -> Scored | None:
     """What the verdict measured of it; None where it did not."""
-    from metatune.analysis import verdict_table
-    from metatune.records.reading import read_run
-
     run = read_run(folder.path)
     table = verdict_table(run)
     if chosen.id not in table.index:
@@ -368,11 +298,11 @@ def _proved(stored: files.Stored, fitted: Sequence[Fitted], plan: Plan, family: 
     seeds = [derive_seed(plan.seed, "proof", number) for number in range(4)]
     batch = family.sample("train", episode, seeds)
     plain = json.loads(json.dumps(stored.plain))  # as it will be read
-    artifact = opened(replace(stored, plain=plain), Path("the artifact"), _modules(fitted))
-    classes = artifact.is_classifier
-    members, learners = [_member(one) for one in fitted], [one.learner for one in fitted]
-    expected = m.predict(members, learners, classes, to_tensors(batch))
-    found = torch.stack([_learned(artifact, batch, task) for task in range(len(batch))])
+    with _parts_of(fitted) as parts:
+        artifact = opened(replace(stored, plain=plain), Path("the artifact"), parts)
+        found = torch.stack([_learned(artifact, batch, task) for task in range(len(batch))])
+    members, learners = [m.member_of(one) for one in fitted], [one.learner for one in fitted]
+    expected = m.predict(members, learners, artifact.is_classifier, to_tensors(batch))
     if not torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max())):
         most = float((found - expected).abs().max())
         raise ArtifactError(
@@ -389,17 +319,15 @@ def _learned(artifact: Artifact, batch: TaskBatch, task: int) -> Tensor:
     return artifact.learned(x, y, way)(queries)
 
 
-def _modules(fitted: Sequence[Fitted]) -> Any:
-    """A module that holds all parts of the user's own."""
-    import sys
-    from types import ModuleType
-
-    from metatune.strategy.own import load_own
-
+@contextmanager
+def _parts_of(fitted: Sequence[Fitted]) -> Iterator[ModuleType]:
+    """A module that holds all parts of the user's own, for as long as it is needed."""
     module = ModuleType("metatune_parts_of_the_run")
     for one in fitted:
         for place, part in m.own_parts(m.named_in_full(one.strategy)):
-            room = {"backbone": "backbones", "head": "heads", "learner": "learners"}[place]
-            setattr(module, part.use.rpartition(":")[2], load_own(part, room))  # type: ignore[arg-type]
+            setattr(module, part.use.rpartition(":")[2], load_own(part, m.ROOMS[place]))
     sys.modules[module.__name__] = module
-    return module
+    try:
+        yield module
+    finally:
+        del sys.modules[module.__name__]

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from metatune.learners.learner import build_learner
 from metatune.learners.pooled import PooledModel, summary_length
 from metatune.learners.regressors import Arrays, from_arrays, to_arrays
 from metatune.strategy import OwnBackbone, OwnHead, OwnPart, Pooled, Strategy
+from metatune.strategy.own import Room
 from metatune.tasks.base import FamilyInfo
 
 _TRAINING_ONLY = re.compile(r"(^|\.)(fold\d+|joint)\.")
@@ -58,6 +60,24 @@ class Member:
             if self.pooled is not None:
                 batch = self.pooled.attach(batch, training=False)
             return learner.predict(self.params, batch)
+
+
+class Trained(Protocol):
+    """What ``metatune.trial.fit`` gives; using an artifact needs no trial."""
+
+    @property
+    def strategy(self) -> Strategy: ...
+
+    @property
+    def params(self) -> Params: ...
+
+    @property
+    def pooled(self) -> PooledModel | None: ...
+
+
+def member_of(trained: Trained) -> Member:
+    """A strategy after its training."""
+    return Member(trained.strategy, trained.params, trained.pooled)
 
 
 def predict(
@@ -156,6 +176,10 @@ def _misfit(wanted: Params, found: Params) -> str | None:
 # --- parts of the user's own ---------------------------------------------------------------------
 
 
+ROOMS: dict[str, Room] = {"backbone": "backbones", "head": "heads", "learner": "learners"}
+"""Where ``strategy.own`` looks for each."""
+
+
 def own_parts(strategy: Strategy) -> Iterator[tuple[str, OwnPart]]:
     """The parts of the user's own, by the name of their place."""
     if isinstance(strategy.backbone, OwnBackbone):
@@ -205,7 +229,7 @@ def named_in_full(strategy: Strategy) -> Strategy:
     """The strategy whose own parts are named ``module:name``, also those by entry point."""
     from importlib.metadata import entry_points
 
-    known = {e.name: e.value for room in ("backbones", "heads", "learners")
+    known = {e.name: e.value for room in ROOMS.values()
              for e in entry_points(group=f"metatune.{room}")}  # fmt: skip
     changed = {
         place: part.model_copy(update={"use": known.get(part.use, part.use)})

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from inline_runner import rows_of
+from inline_runner import SPACE, inline_run, rows_of
 from safetensors.torch import load_file
 
 import metatune
@@ -103,6 +105,28 @@ def test_an_export_repeats_exactly(finished, sine, tmp_path):
     again = export(finished, tmp_path / "again")
     for name in ("strategy.json", "weights.safetensors", "card.md"):
         assert (again / name).read_bytes() == (sine / name).read_bytes()
+
+
+def test_parts_of_ones_own_are_named_and_loaded_from_a_module(tmp_path):
+    """A run over a head of the user's own: its code stays with the user."""
+    shutil.copy(Path(__file__).parents[2] / "examples" / "own_parts.py", tmp_path / "my_parts.py")
+    space = (
+        SPACE[: SPACE.index("common:")]
+        + """\
+default: mine
+initial:
+  - {name: mine, head: {kind: own, use: "my_parts:Smoother"}, meta: {rule: first_order}}
+strategy:
+  head: {kind: ridge, penalty: {float: [0.1, 10.0], log: true}}
+verdict: {seeds: 1, best_seeds: 1, finalists: 1}
+"""
+    )
+    run = inline_run(space, tmp_path / "run", trials=1)
+    folder = export(run, tmp_path / "artifact")
+    with pytest.raises(ArtifactError, match=r"parts of its maker's own \(head my_parts:Smoother\)"):
+        metatune.load(folder)
+    artifact = metatune.load(folder, parts=sys.modules["my_parts"])
+    assert artifact.adapt([[-2.0], [2.0]], [-1.0, 1.0]).predict([[-2.0], [2.0]]).shape == (2,)
 
 
 # --- what cannot be exported ----------------------------------------------------------------------
