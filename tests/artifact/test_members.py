@@ -60,3 +60,21 @@ def test_a_preset_predicts_what_it_did_before(name, family, tmp_path):
     expected = learner.predict(m.used(learner.init(3)), batch)[0]
     task = artifact.learned(batch.support_x[0], batch.support_y[0], episode.way)
     torch.testing.assert_close(task(batch.query_x[0]), expected.detach(), rtol=1e-5, atol=1e-5)
+
+
+def test_an_ensemble_predicts_the_mean_of_its_members(tmp_path):
+    info, episode = FAMILIES["molecules"]
+    strategy = preset("fomaml", info)
+    one, two = (stored(strategy, info, episode, seed=seed) for seed in (1, 2))
+    second = {n.replace("0/", "1/", 1): t for n, t in two.tensors.items() if n.startswith("0/")}
+    plain = {**one.plain, "strategies": one.plain["strategies"] * 2}
+    both = files.Stored(plain, {**one.tensors, **second}, "")
+    batch = random_tasks(info, episode, tasks=1, seed=5)
+
+    def predictions(made, name):
+        artifact = load(files.write(made, tmp_path / name))
+        return artifact.learned(batch.support_x[0], batch.support_y[0], 1)(batch.query_x[0])
+
+    apart = torch.stack([predictions(one, "one"), predictions(two, "two")])
+    torch.testing.assert_close(predictions(both, "both"), apart.mean(0))
+    assert not torch.allclose(apart[0], apart[1])
