@@ -21,7 +21,6 @@ from torch import Tensor
 from metatune.artifact import members as m
 from metatune.artifact.files import (
     STRATEGY,
-    WEIGHTS,
     Stored,
     read,
     read_json,
@@ -67,10 +66,12 @@ def load_adapted(path: str | Path, parts: ModuleType | None = None) -> Adapted:
     info = artifact.info
     fits = isinstance(x, Tensor) and isinstance(y, Tensor) and isinstance(classes, list)
     if fits and x is not None and y is not None and classes is not None:
-        labels = (torch.int64, (len(x),)) if classes else (torch.float32, (len(x), info.outputs))
+        rows = x.shape[0] if x.ndim else 0
+        labels = (torch.int64, (rows,)) if classes else (torch.float32, (rows, info.outputs))
         fits = (
             x.dtype == torch.float32
-            and x.shape == (len(x), *info.input_shape)
+            and rows > 0
+            and x.shape == (rows, *info.input_shape)
             and (y.dtype, tuple(y.shape)) == labels
             and bool(torch.isfinite(x).all() and torch.isfinite(y).all())
             and bool(classes) == artifact.is_classifier
@@ -92,12 +93,17 @@ def opened(stored: Stored, folder: Path, parts: ModuleType | None = None) -> Art
     if inputs and len(inputs) != prod(info.input_shape):
         place.refuse("inputs", f"{len(inputs)} names", f"one for each of {prod(info.input_shape)}")
     target = _target(place.inside("target"), way if info.shared_classes else 0)
+    for number, column in enumerate(place.items("columns", MOST_INPUTS)):
+        one = _Place(column, f"{place.name}: columns: {number}")
+        one.text("name"), one.text("kind"), one.texts("levels", MOST_INPUTS), one.inside("scales")
     try:
         found = _members(place, info, way, stored.tensors, parts)
         calibration = _calibration(stored.tensors, info)
         likeness = _likeness(stored.tensors, info)
     except ArtifactError as error:
-        raise ArtifactError(f"{folder / WEIGHTS}: {error}") from error
+        if str(error).startswith(str(folder)):
+            raise
+        raise ArtifactError(f"{folder}: {error}") from error
     artifact = Artifact(
         stored=stored,
         info=info,
@@ -129,7 +135,8 @@ class _Place:
         self._data, self.name = data, name
 
     def refuse(self, key: str, found: str, allowed: str) -> None:
-        raise ArtifactError(f"{self.name}: {key}: found {found}; allowed: {allowed}")
+        named = key if key.isidentifier() and len(key) <= 40 else _shown(key)
+        raise ArtifactError(f"{self.name}: {named}: found {found}; allowed: {allowed}")
 
     def value(self, key: str) -> Any:
         if key not in self._data:
@@ -197,7 +204,7 @@ def _info(place: _Place) -> FamilyInfo:
     views, forecasts = place.inside("views"), place.inside("forecasts")
     found_views: dict[str, tuple[int, int]] = {}
     for name in views.keys():  # noqa: SIM118 - no mapping
-        ends = _Place(dict(enumerate_ends(views.items(name, 2))), f"{views.name}: {name}")
+        ends = _Place(dict(enumerate_ends(views.items(name, 2))), f"{views.name}: {_shown(name)}")
         start = ends.whole("from", 0, columns - 1)
         found_views[name] = (start, ends.whole("to", start + 1, columns))
     metric = place.inside("metric")
@@ -284,7 +291,8 @@ def _strategy(plain: Any, place: str) -> Strategy:
         wrong: list[dict[str, Any]] = getattr(error, "errors", list)()
         where = ".".join(str(part) for part in wrong[0]["loc"])[:80] if wrong else ""
         why = wrong[0]["msg"] if wrong else type(error).__name__
-        raise ArtifactError(f"{place}: {where}: {why}") from error
+        said = " ".join(f"{where}: {why}".split())
+        raise ArtifactError(f"{place}: {said[:300]}") from error
 
 
 def _calibration(tensors: Mapping[str, Tensor], info: FamilyInfo) -> Calibration | None:

@@ -12,6 +12,7 @@ from families import IMAGES, TABLES, WAVES, random_tasks
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made import made
+from safetensors.torch import save_file
 
 import metatune
 from metatune.artifact.learner import UnlikeTask
@@ -106,9 +107,10 @@ def test_a_learned_task_is_saved_and_loaded(kind, tmp_path, request):
     learner = artifact.adapt(x, y if kind == "numbers" else np.array(["no", "yes", "well"])[y])
     again = metatune.load_adapted(learner.save(tmp_path / "saved"))
     assert again.predict(queries).tolist() == learner.predict(queries).tolist()
-    (tmp_path / "saved" / "support.json").write_text('{"classes": [1]}')
-    with pytest.raises(ArtifactError, match=r"found no support set of such a task"):
-        metatune.load_adapted(tmp_path / "saved")
+    for x in (torch.zeros(()), torch.zeros(0, *artifact.info.input_shape), torch.zeros(4, 99)):
+        save_file({"x": x, "y": torch.zeros(4, 1)}, tmp_path / "saved" / "support.safetensors")
+        with pytest.raises(ArtifactError, match=r"found no support set of such a task"):
+            metatune.load_adapted(tmp_path / "saved")
 
 
 # --- a user's tables ------------------------------------------------------------------------------

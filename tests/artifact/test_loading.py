@@ -92,7 +92,7 @@ def test_strange_json_is_refused(folder, text):
 ])  # fmt: skip
 def test_strange_tensors_are_refused(folder, data):
     (folder / "weights.safetensors").write_bytes(data)
-    refused(folder, r"weights.safetensors")
+    refused(folder, r"weights")
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -129,7 +129,7 @@ def places(data, path=()):
 STRANGE = st.sampled_from([
     None, True, -1, 0, 1, 3, 10**9, 10**30, 1e308, "", "../../etc/passwd", "os:system", "x" * 5000,
     [], [[]], {}, {"kind": "own", "use": "os:system", "options": {"command": "touch pwned"}},
-    [1000000, 1000000], {"a": 1},
+    [1000000, 1000000], {"a": 1}, {"a\nb" * 99: []},
 ])  # fmt: skip
 
 
