@@ -10,16 +10,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from metatune.artifact.estimators import MetaClassifier, MetaRegressor
+    from metatune.artifact.export import export
+    from metatune.artifact.loading import load, load_adapted
     from metatune.records.reading import Run, read_run
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "MetaClassifier": "metatune.artifact.estimators",
+    "MetaRegressor": "metatune.artifact.estimators",
+    "export": "metatune.artifact.export",
+    "load": "metatune.artifact.loading",
+    "load_adapted": "metatune.artifact.loading",
     "read_run": "metatune.records.reading",
     "Run": "metatune.records.reading",
 }
 
-__all__ = ["Run", "__version__", "read_run"]
+__all__ = [
+    "MetaClassifier", "MetaRegressor", "Run", "__version__", "export", "load", "load_adapted",
+    "read_run",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

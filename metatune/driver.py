@@ -116,26 +116,14 @@ class Driver:
         seed_of: str | None = None,
     ) -> TrialJob:
         """The job of a trial, its training anew (``replica``) or its scoring elsewhere."""
-        family = self.plan.space.space.family
-        return TrialJob(
-            trial=trial.id,
-            round=trial.asked.round,
+        return self.plan.job(
+            trial.asked,
+            split,
+            folder=self._folder_of(trial.id, replica),
             replica=replica,
-            strategy=trial.asked.strategy,
-            family=family.name,
-            data_dir=family.data_dir,
-            options=dict(self.plan.options),
-            episode=self.plan.space.space.episode,
-            run_seed=self.plan.seed,
-            rungs=self.plan.rungs(trial.asked.round),
             recorded=recorded,
-            split=split,
-            tasks=self.plan.tasks(split),
             train=train,
-            folder=str(self._folder_of(trial.id, replica)),
-            code=self.plan.code,
             seed_of=seed_of,
-            looks=split == "select" and self.plan.space.space.tasks.race > 0,
         )
 
     def kept(self, row: Scored) -> str:

@@ -42,6 +42,10 @@ class RunError(MetatuneError, RuntimeError):
     """A run folder, its driver or its cluster is not in a state to go on."""
 
 
+class ArtifactError(MetatuneError, ValueError):
+    """An artifact cannot be made, is no artifact, or is asked for what it does not do."""
+
+
 class Diverged(MetatuneError, ArithmeticError):  # noqa: N818 - a result, not an error
     """Training or scoring left the finite numbers; a result, not a crash.
 

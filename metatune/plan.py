@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from metatune.jobs import TrialJob
 from metatune.prior import Fitted
+from metatune.records.rows import Asked
 from metatune.space import ResolvedSpace
 from metatune.tasks.base import FamilyInfo, Split
 
@@ -69,3 +72,43 @@ class Plan:
     def tasks(self, split: Split) -> int:
         """Number of tasks that a split is judged on."""
         return int(getattr(self.space.space.tasks, split))
+
+    def job(
+        self,
+        asked: Asked,
+        split: Split,
+        *,
+        folder: Path | None,
+        replica: int = 0,
+        recorded: int = 0,
+        train: bool = True,
+        seed_of: str | None = None,
+    ) -> TrialJob:
+        """The job of a trial, its training anew (``replica``) or its scoring elsewhere.
+
+        Args:
+            asked: the trial.
+            folder: where its checkpoints lie; None keeps none.
+            split, replica, recorded, train, seed_of: as of ``TrialJob``.
+        """
+        space = self.space.space
+        return TrialJob(
+            trial=asked.trial,
+            round=asked.round,
+            replica=replica,
+            strategy=asked.strategy,
+            family=space.family.name,
+            data_dir=space.family.data_dir,
+            options=dict(self.options),
+            episode=space.episode,
+            run_seed=self.seed,
+            rungs=self.rungs(asked.round),
+            recorded=recorded,
+            split=split,
+            tasks=self.tasks(split),
+            train=train,
+            folder=None if folder is None else str(folder),
+            code=self.code,
+            seed_of=seed_of,
+            looks=split == "select" and space.tasks.race > 0,
+        )

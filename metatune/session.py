@@ -238,8 +238,28 @@ def reopen(path: str | Path, *, storage: str | None = None) -> tuple[RunFolder, 
     Raises:
         RunError: not a run, or its space or data have changed.
     """
+    folder, plan = planned(path)
+    where = storage or read_info(folder)["storage"]
+    if where is not None and "***" in where:
+        raise RunError(f"the run's storage {where} needs its password: give it by --storage")
+    return folder, plan, where
+
+
+def planned(path: str | Path) -> tuple[RunFolder, Plan]:
+    """A run's folder and its plan.
+
+    Raises:
+        RunError: not a run, or its space or data have changed.
+    """
     folder = RunFolder.open(path)
     about = read_info(folder)
+    try:
+        return folder, _planned(folder, about)
+    except KeyError as error:
+        raise RunError(f"{folder.info} is incomplete: it lacks {error}") from error
+
+
+def _planned(folder: RunFolder, about: dict[str, Any]) -> Plan:
     space = load_space(folder.space)
     if about["space_sha256"] != _hash(folder.space.read_text(encoding="utf-8")):
         raise RunError(f"{folder.space} was changed since the run started: start a new run with it")
@@ -250,11 +270,9 @@ def reopen(path: str | Path, *, storage: str | None = None) -> tuple[RunFolder, 
         space, trials=about["trials"], seed=about["seed"], code=about["code"], prior=prior
     )
     if about["data"] != family.fingerprint:
-        raise RunError(f"the data of {plan.info.name} have changed since the run {path} started")
-    where = storage or about["storage"]
-    if where is not None and "***" in where:
-        raise RunError(f"the run's storage {where} needs its password: give it by --storage")
-    return folder, plan, where
+        started = f"since the run {folder.path} started"
+        raise RunError(f"the data of {plan.info.name} have changed {started}")
+    return plan
 
 
 def drive(

@@ -101,12 +101,7 @@ def _rungs(job: TrialJob, family: TaskFamily | None) -> Iterator[RungResult]:
     tasks = evaluation_tasks(
         work.family, job.split, job.episode, job.tasks, job.run_seed, job.round
     )
-    last = work.strategy.last_rung(len(job.rungs)) if job.train else job.recorded
-    trained = _Trained(start_training(work.learner, work.seed), 0, 0.0, None)
-    if job.folder is not None and job.recorded:
-        found = checkpoint.load(Path(job.folder), job.recorded)
-        if found is not None:
-            trained = _Trained(found.state, job.recorded, found.train_seconds, None)
+    last, trained = _last(work), _begun(work)
     if not job.train and trained.rung == last:
         yield from _judge(work, tasks, trained, last)
     while trained.rung < last:
@@ -114,6 +109,65 @@ def _rungs(job: TrialJob, family: TaskFamily | None) -> Iterator[RungResult]:
         # A rung at or below job.recorded lost its checkpoint: trained again, not reported again.
         if trained.rung > job.recorded or (not job.train and trained.rung == last):
             yield from _judge(work, tasks, trained, last)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A strategy after its training: all that it learns tasks with.
+
+    Attributes:
+        strategy: what was trained.
+        learner: at work.
+        params: its meta-parameters.
+        pooled: its pooled model; None without one.
+        resource: forward-equivalents used.
+    """
+
+    strategy: Strategy
+    learner: Learner
+    params: dict[str, Tensor]
+    pooled: PooledModel | None
+    resource: int
+
+    def prepare(self, batch: TaskBatch) -> Tensors:
+        """The tasks as the learner sees them."""
+        tensors = to_tensors(batch)
+        return tensors if self.pooled is None else self.pooled.attach(tensors, training=False)
+
+
+def fit(job: TrialJob, family: TaskFamily | None = None) -> Fitted:
+    """Train as ``run_trial`` does, from the checkpoint of rung ``job.recorded`` on; judge nothing.
+
+    Args:
+        job: what to do; one that does not train takes what was trained up to that rung.
+        family: where tasks come from; None opens the one that the job names.
+
+    Raises:
+        Diverged: the training left the finite numbers.
+    """
+    work = _open(job, family)
+    trained = _begun(work)
+    while trained.rung < _last(work):
+        trained = _train_rung(work, trained)
+    pooled = trained.pooled or work.pooled(trained.rung)
+    resource = trained.state.spent + work.pooled_cost(trained.rung)
+    return Fitted(work.strategy, work.learner, trained.state.usable, pooled, resource)
+
+
+def _last(work: _Work) -> int:
+    """The rung at which the job is done."""
+    job = work.job
+    return work.strategy.last_rung(len(job.rungs)) if job.train else job.recorded
+
+
+def _begun(work: _Work) -> _Trained:
+    """What was trained up to the rung that is recorded; else the start."""
+    job = work.job
+    if job.folder is not None and job.recorded:
+        found = checkpoint.load(Path(job.folder), job.recorded)
+        if found is not None:
+            return _Trained(found.state, job.recorded, found.train_seconds, None)
+    return _Trained(start_training(work.learner, work.seed), 0, 0.0, None)
 
 
 @dataclass(frozen=True)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from metatune.learners.interface import Tensors
+from metatune.learners.regressors import Regressor
 from metatune.strategy import Pooled
 from metatune.strategy.own import load_own
-from metatune.tasks.base import TaskBatch
+from metatune.tasks.base import FamilyInfo, TaskBatch
 
 Floats = NDArray[np.floating[Any]]
+LABELS_SUMMARY = 5  # numbers that sum up the labels of a support set
 
 
 def design(x: Floats, y: Floats, queries: Floats, input_summary: bool) -> tuple[Floats, Floats]:
@@ -45,6 +47,12 @@ def design(x: Floats, y: Floats, queries: Floats, input_summary: bool) -> tuple[
     return np.concatenate(support, 2), np.concatenate(query, 2)
 
 
+def summary_length(part: Pooled, info: FamilyInfo) -> int:
+    """How many numbers ``design`` gives of an example."""
+    inputs = prod(info.input_shape)
+    return inputs + LABELS_SUMMARY + (inputs if part.input_summary else 0)
+
+
 def _summary(y: Floats) -> Floats:
     """``(..., n)`` labels -> ``(..., 5)``: number, mean, standard deviation, lowest, highest."""
     number = np.full(y.shape[:-1], y.shape[-1], y.dtype)
@@ -63,8 +71,8 @@ class PooledModel:
     """
 
     part: Pooled
-    on_all: list[Any]
-    without: list[list[Any]]
+    on_all: Sequence[Regressor]
+    without: Sequence[Sequence[Regressor]]
     fold_of: Mapping[str, int]
 
     def attach(self, batch: Tensors, *, training: bool) -> Tensors:
@@ -87,8 +95,7 @@ class PooledModel:
             for fold, tasks in by_fold.items():
                 model = (self.on_all if fold is None else self.without[fold])[output]
                 for values, seen in ((support, rows[0][tasks]), (query, rows[1][tasks])):
-                    with threadpool_limits(1):
-                        predicted = model.predict(seen.reshape(-1, seen.shape[2]))
+                    predicted = model.predict(seen.reshape(-1, seen.shape[2]))
                     values[tasks, :, output] = predicted.reshape(seen.shape[:2])
         dtype = batch.support_x.dtype
         return replace(
@@ -123,24 +130,46 @@ def fit_pooled(
         folds.append(np.repeat(of_task, queries.shape[1]))
     inputs, labels, fold = np.concatenate(rows, 1), np.concatenate(targets), np.concatenate(folds)
 
-    def fit(kept: NDArray[np.bool_]) -> list[Any]:
+    def fit(kept: NDArray[np.bool_]) -> list[Regressor]:
         if not kept.any():  # few tasks may all lie in one fold: nothing is known without it
             return [_knows_nothing(inputs[o], labels[:, o]) for o in range(labels.shape[1])]
-        with threadpool_limits(1):
-            return [
-                _regressor(part, seed).fit(inputs[o][kept], labels[kept, o])
-                for o in range(labels.shape[1])
-            ]
+        return [
+            OneThread.fit(_regressor(part, seed), inputs[o][kept], labels[kept, o])
+            for o in range(labels.shape[1])
+        ]
 
     without = [fit(fold != k) for k in range(max(fold_of.values(), default=-1) + 1)]
     return PooledModel(part, fit(np.ones(len(fold), bool)), without, fold_of)
 
 
-def _knows_nothing(inputs: Floats, labels: Floats) -> Any:
+@dataclass(frozen=True)
+class OneThread:
+    """A scikit-learn regressor that is fitted and asked on one thread."""
+
+    fitted: Any
+
+    @staticmethod
+    def fit(model: Any, inputs: Floats, labels: Floats) -> OneThread:
+        """Fit it to inputs ``(N, F)`` and labels ``(N,)``."""
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(1):
+            return OneThread(model.fit(inputs, labels))
+
+    def predict(self, rows: Floats) -> NDArray[np.float64]:
+        """``(N,)`` of ``(N, F)``."""
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(1):
+            found: NDArray[np.float64] = self.fitted.predict(rows)
+        return found
+
+
+def _knows_nothing(inputs: Floats, labels: Floats) -> Regressor:
     """A regressor that predicts no difference to the support mean, whatever it is shown."""
     from sklearn.dummy import DummyRegressor
 
-    return DummyRegressor(strategy="constant", constant=0.0).fit(inputs, labels)
+    return OneThread.fit(DummyRegressor(strategy="constant", constant=0.0), inputs, labels)
 
 
 def _regressor(part: Pooled, seed: int) -> Any:

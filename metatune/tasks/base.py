@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -217,4 +217,18 @@ class NamesInputs(Protocol):
     @property
     def inputs(self) -> tuple[str, ...]:
         """One name an input, in their order."""
+        ...
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    """A family whose inputs are made from the columns of the user's own tables."""
+
+    @property
+    def encoding(self) -> Mapping[str, Any]:
+        """How rows of a task that is new become inputs and labels, as plain data.
+
+        ``columns``, plain ``tables.columns.Column``; ``inputs``, their names in order; ``target``,
+        its column; ``mean`` and ``spread`` of a number; ``classes``, their names (numbers: none).
+        """
         ...

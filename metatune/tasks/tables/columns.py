@@ -7,8 +7,8 @@ time, and one of its inputs; inputs go to the disk.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from metatune.tasks.tables.frames import UNNAMED, Frame
+from metatune.errors import DataError
+from metatune.tasks.tables.frames import UNNAMED, Frame, Rows, listed
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -119,6 +120,32 @@ def pieces(rows: int) -> Iterator[slice]:
 
 
 @dataclass(frozen=True)
+class Column:
+    """How a column becomes inputs, with all that was learned from ``train``: plain data.
+
+    Attributes:
+        name: the column.
+        kind: what it is, see ``encode``.
+        levels: of a category, those with an input of their own.
+        first: of dates, the first of train in ISO 8601; None where train has none.
+        scales: its inputs by their names: mean and standard deviation of a number, None of what is
+            0 or 1. What does not vary in train is not there.
+    """
+
+    name: str
+    kind: str
+    levels: tuple[str, ...] = ()
+    first: str | None = None
+    scales: Mapping[str, tuple[float, float] | None] = field(default_factory=dict)
+
+    @staticmethod
+    def of(plain: Mapping[str, Any]) -> Column:
+        """From plain data, as JSON has it."""
+        scales = {n: None if s is None else (s[0], s[1]) for n, s in plain["scales"].items()}
+        return Column(**{**plain, "levels": tuple(plain["levels"]), "scales": scales})
+
+
+@dataclass(frozen=True)
 class Inputs:
     """What learners see of each of ``R`` rows.
 
@@ -128,6 +155,7 @@ class Inputs:
         notes: what was left out, or counted as missing, and why.
         made: ``(F, R)`` float32, mapped into memory, in the order in which they were made.
         places: ``(F,)`` where in ``made`` each input is.
+        columns: how the inputs of further rows are made, see ``encode_more``.
     """
 
     names: tuple[str, ...]
@@ -135,6 +163,7 @@ class Inputs:
     notes: tuple[str, ...]
     made: NDArray[np.float32]
     places: tuple[int, ...]
+    columns: tuple[Column, ...]
 
     def blocks(self) -> Iterator[NDArray[np.float32]]:
         """Blocks of rows, ``(B, F)``, one below the other."""
@@ -177,27 +206,29 @@ def encode(
     numbers: list[tuple[str, int]] = []
     flags: list[tuple[str, int]] = []
     notes: list[str] = []
+    columns: list[Column] = []
     path, count = scratch / "inputs", 0
     with path.open("wb") as file:
         for name, kind in kinds.items():
-            column = frame.rows[name].iloc[order].reset_index(drop=True)
-            made, unread = _inputs_of(name, column, kind, train, levels)
-            if unread.any():
-                what = "dates" if kind.startswith("date") else "numbers"
+            cells = frame.rows[name].iloc[order].reset_index(drop=True)
+            read = _read(kind, cells)
+            unread = _missing(read) & cells.notna().to_numpy()
+            if unread.any() and kind != "category":
                 first = int(np.flatnonzero(unread)[0])
-                cell, place = str(column[first])[:40], frame.place(int(order[first]))
-                notes.append(
-                    f"{name}: {unread.sum()} cells are no {what} (first: {cell!r} in {place}): "
-                    "counted as missing."
-                )
-            before = count
-            for one in made:
+                place = frame.place(int(order[first]))
+                notes.append(_unread(name, kind, cells, unread, f" in {place}"))
+            column = _learned(Column(name, kind), read, train, levels)
+            scales: dict[str, tuple[float, float] | None] = {}
+            for one in _inputs_of(column, read):
                 if _varies(one.values[train]):
+                    scales[one.name] = _scale(one, train)
                     (numbers if one.is_number else flags).append((one.name, count))
-                    _final(one, train).tofile(file)
+                    _final(one, scales[one.name]).tofile(file)
                     count += 1
-            if count == before:
+            if not scales:
                 notes.append(f"{name} is constant in train: left out.")
+            else:
+                columns.append(replace(column, scales=scales))
     shape, inputs = (count, len(order)), (*numbers, *flags)
     return Inputs(
         names=tuple(name for name, _ in inputs),
@@ -205,38 +236,95 @@ def encode(
         notes=tuple(notes),
         made=np.memmap(path, np.float32, "r", shape=shape) if count else np.empty(shape, "f4"),
         places=tuple(place for _, place in inputs),
+        columns=tuple(columns),
     )
 
 
-def _inputs_of(
-    name: str, column: pd.Series, kind: str, train: Mask, levels: int
-) -> tuple[Iterator[_Input], Mask]:
-    """The inputs of a column, and the cells that should be numbers or dates and are not."""
+def encode_more(
+    rows: Rows, columns: Sequence[Column], names: Sequence[str]
+) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+    """The inputs of further rows, as ``encode`` made them: nothing is learned from these.
+
+    Args:
+        rows: ``R`` rows.
+        columns: see ``Inputs.columns``.
+        names: of the ``F`` inputs, in their order.
+
+    Returns:
+        ``(R, F)``, and notes on cells that count as missing.
+
+    Raises:
+        DataError: a column is not there.
+    """
+    made: dict[str, NDArray[np.float32]] = {}
+    notes: list[str] = []
+    for column in columns:
+        if column.name not in list(rows.columns):
+            raise DataError(f"found no column {column.name!r}; allowed: {listed(rows.columns)}")
+        cells = rows[column.name].reset_index(drop=True)
+        read = _read(column.kind, cells)
+        unread = _missing(read) & cells.notna().to_numpy()
+        if unread.any() and column.kind != "category":
+            notes.append(_unread(column.name, column.kind, cells, unread, ""))
+        for one in _inputs_of(column, read):
+            if one.name in column.scales:
+                made[one.name] = _final(one, column.scales[one.name])
+    return np.stack([made[name] for name in names], 1), tuple(notes)
+
+
+def _unread(name: str, kind: str, cells: pd.Series, unread: Mask, where: str) -> str:
+    what = "dates" if kind.startswith("date") else "numbers"
+    cell = str(cells[int(np.flatnonzero(unread)[0])])[:40]
+    return (
+        f"{name}: {unread.sum()} cells are no {what} (first: {cell!r}{where}): counted as missing."
+    )
+
+
+def _read(kind: str, cells: pd.Series) -> pd.Series:
+    """Text, numbers or points in time; none where a cell is missing or cannot be read."""
     if kind == "category":
-        text = as_text(column)
-        missing, made = text.isna().to_numpy(), _categories(name, text, train, levels)
-        return chain(made, [_Input(f"{name} is missing", missing)]), np.zeros(len(column), bool)
-    given = column.notna().to_numpy()
+        return as_text(cells)
     if kind == "number":
-        values = as_numbers(column)
-        missing, made = np.isnan(values), iter([_Input(name, values)])
+        return pd.Series(as_numbers(cells))
+    return as_dates(cells, kind.partition(" ")[2] or DATE_FORMATS[0])
+
+
+def _missing(read: pd.Series) -> Mask:
+    return read.isna().to_numpy()
+
+
+def _learned(column: Column, read: pd.Series, train: Mask, levels: int) -> Column:
+    """The column with what has to be known of train before inputs are made."""
+    if column.kind == "category":
+        counts = read[train].value_counts()
+        often = sorted((-int(n), str(level)) for level, n in counts.items() if n >= RARE)
+        return replace(column, levels=tuple(level for _, level in often[:levels]))
+    if column.kind.startswith("date"):
+        first = read[train].min()
+        return replace(column, first=None if pd.isna(first) else first.isoformat())
+    return column
+
+
+def _inputs_of(column: Column, read: pd.Series) -> Iterator[_Input]:
+    """The inputs of a column, those that do not vary among them."""
+    if column.kind == "category":
+        made = _categories(column, read)
+    elif column.kind == "number":
+        made = iter([_Input(column.name, read.to_numpy(np.float64))])
     else:
-        dates = as_dates(column, kind.partition(" ")[2] or DATE_FORMATS[0])
-        missing, made = dates.isna().to_numpy(), _date_parts(name, dates, train)
-    return chain(made, [_Input(f"{name} is missing", missing)]), missing & given
+        made = _date_parts(column, read)
+    return chain(made, [_Input(f"{column.name} is missing", _missing(read))])
 
 
-def _categories(name: str, text: pd.Series, train: Mask, levels: int) -> Iterator[_Input]:
-    counts = text[train].value_counts()
-    often = sorted((-int(n), str(level)) for level, n in counts.items() if n >= RARE)[:levels]
-    for _, level in often:
-        yield _Input(f"{name} = {level}", (text == level).to_numpy())
-    known = text.isin([level for _, level in often])
-    yield _Input(f"{name} = other", (text.notna() & ~known).to_numpy())
+def _categories(column: Column, text: pd.Series) -> Iterator[_Input]:
+    for level in column.levels:
+        yield _Input(f"{column.name} = {level}", (text == level).to_numpy())
+    known = text.isin(column.levels)
+    yield _Input(f"{column.name} = other", (text.notna() & ~known).to_numpy())
 
 
-def _date_parts(name: str, dates: pd.Series, train: Mask) -> Iterator[_Input]:
-    first = dates[train].min()
+def _date_parts(column: Column, dates: pd.Series) -> Iterator[_Input]:
+    first: Any = pd.NaT if column.first is None else pd.Timestamp(column.first)
     parts: dict[str, Callable[[], pd.Series]] = {
         "year": lambda: dates.dt.year,
         "month": lambda: dates.dt.month,
@@ -245,7 +333,7 @@ def _date_parts(name: str, dates: pd.Series, train: Mask) -> Iterator[_Input]:
         "days": lambda: (dates - first).dt.total_seconds() / 86_400,
     }
     for part, of in parts.items():
-        yield _Input(f"{name} {part}", of().to_numpy(np.float64, na_value=np.nan))
+        yield _Input(f"{column.name} {part}", of().to_numpy(np.float64, na_value=np.nan))
 
 
 def moments(values: NDArray[Any]) -> tuple[np.float64, np.float64]:
@@ -258,11 +346,19 @@ def _varies(values: Floats | Mask) -> bool:
     return len(known) > 0 and bool(known.min() < known.max())
 
 
-def _final(one: _Input, train: Mask) -> NDArray[np.float32]:
-    """What learners see: numbers in standard units, else 0 or 1."""
+def _scale(one: _Input, train: Mask) -> tuple[float, float] | None:
+    """Mean and standard deviation of a number in train."""
     if not one.is_number:
-        return one.values.astype(np.float32)
+        return None
     mean, spread = moments(one.values[train & ~np.isnan(one.values)])
+    return float(mean), float(spread)
+
+
+def _final(one: _Input, scale: tuple[float, float] | None) -> NDArray[np.float32]:
+    """What learners see: numbers in standard units, else 0 or 1."""
+    if scale is None:
+        return one.values.astype(np.float32)
+    mean, spread = scale
     final = np.empty(len(one.values), np.float32)
     for piece in pieces(len(final)):
         # What varies by less than rounding shows has no spread: it is 0 throughout train.

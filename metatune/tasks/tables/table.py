@@ -40,6 +40,7 @@ from metatune.tasks.pools import Pool, check_classes
 from metatune.tasks.splits import SHARES, few_groups, folds, group_splits
 from metatune.tasks.tables.classes import ClassRows
 from metatune.tasks.tables.columns import (
+    Column,
     as_numbers,
     coded_text,
     encode,
@@ -56,7 +57,7 @@ FILE = "file"
 NO_GROUP = "(no group)"
 MOST_CLASSES = 1024
 HASHED = 1 << 22  # numbers that are hashed at a time
-_VERSION = "1"
+_VERSION = "2"
 """Part of the cache's key: to be raised when the making of tables changes."""
 REGRESSION = ("ridge", "support_mean", "pooled_linear", "boosted_trees", "pooled_ridge")
 CLASSIFICATION = ("ridge", "support_mean", "logistic", "nearest_neighbour")
@@ -120,6 +121,8 @@ class TableData:
         kinds: the kind of each column but those of the options.
         notes: what was left out and why.
         fingerprint: sha256 of inputs, labels, tasks, groups, splits and metric, in hex digits.
+        columns: how the inputs of further rows are made, see ``columns.encode_more``.
+        target: name of the target, and of a number mean and standard deviation in train.
     """
 
     x: NDArray[np.float32]
@@ -134,6 +137,8 @@ class TableData:
     kinds: Mapping[str, str]
     notes: tuple[str, ...]
     fingerprint: str
+    columns: tuple[Column, ...]
+    target: tuple[str, float, float]
 
     @property
     def sizes(self) -> NDArray[np.int64]:
@@ -180,6 +185,8 @@ def read_table(options: TableOptions) -> TableData:
         kinds=about["kinds"],
         notes=(*notes, *about["notes"]),
         fingerprint=about["fingerprint"],
+        columns=tuple(Column.of(column) for column in about["columns"]),
+        target=tuple(about["target"]),
         **names,
     )
 
@@ -220,7 +227,8 @@ def write_table(frame: Frame, options: TableOptions, folder: Path, scratch: Path
     split_of = {group: split for split, members in splits.items() for group in members}
     start = np.searchsorted(task.of_row, np.arange(len(task.names) + 1, dtype=np.int32))
     train = np.repeat([split_of[group] == "train" for group in groups], np.diff(start))
-    y = _labels(target, train)
+    scale = _target_scale(target, train)
+    y = _labels(target, scale)
     classes = target.names
     np.save(folder / "y.npy", y)
     np.save(folder / "start.npy", start)
@@ -239,6 +247,8 @@ def write_table(frame: Frame, options: TableOptions, folder: Path, scratch: Path
         "numbers": inputs.numbers,
         "kinds": columns.kinds,
         "notes": [*notes, *inputs.notes],
+        "columns": [asdict(column) for column in inputs.columns],
+        "target": (options.target, *scale),
     }
     names = (task.names, groups, classes, splits, inputs.names)
     arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("x", "y", "start")]
@@ -472,16 +482,24 @@ def _groups(
     return tuple(group.names[number] if number >= 0 else NO_GROUP for number in found)
 
 
+def _target_scale(target: _Named | _Numbers, train: NDArray[np.bool_]) -> tuple[float, float]:
+    """Mean and standard deviation of a number in train; 0 and 1 of classes."""
+    if isinstance(target, _Named):
+        return 0.0, 1.0
+    mean, spread = moments(target.of_row[train])
+    return float(mean), float(spread) or 1.0
+
+
 def _labels(
-    target: _Named | _Numbers, train: NDArray[np.bool_]
+    target: _Named | _Numbers, scale: tuple[float, float]
 ) -> NDArray[np.float32] | NDArray[np.int64]:
     """Numbers in standard units of train, or numbers of classes."""
     if isinstance(target, _Named):
         return target.of_row.astype(np.int64)
-    mean, spread = moments(target.of_row[train])
-    y = np.empty(len(train), np.float32)
+    mean, spread = scale
+    y = np.empty(len(target.of_row), np.float32)
     for piece in pieces(len(y)):
-        y[piece] = (target.of_row[piece] - mean) / (spread or 1.0)
+        y[piece] = (target.of_row[piece] - mean) / spread
     return y
 
 
@@ -551,6 +569,20 @@ class TableFamily:
     def inputs(self) -> tuple[str, ...]:
         """Names of the inputs."""
         return self._data.inputs
+
+    @property
+    def encoding(self) -> Mapping[str, Any]:
+        """How rows of a task that is new become inputs and labels."""
+        data = self._data
+        name, mean, spread = data.target
+        return {
+            "columns": [asdict(column) for column in data.columns],
+            "inputs": list(data.inputs),
+            "target": name,
+            "mean": mean,
+            "spread": spread,
+            "classes": list(data.classes),
+        }
 
     @property
     def fingerprint(self) -> str:

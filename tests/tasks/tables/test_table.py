@@ -17,14 +17,15 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from user_tables import plain_rows, tables
+from user_tables import messy_folder, plain_rows, tables
 
 from metatune.errors import DataError, MetatuneError, OptionError
 from metatune.tasks.base import ACCURACY, MSE, R2, SPLITS, Episode
 from metatune.tasks.registry import open_family
 from metatune.tasks.tables import columns as columns_module
 from metatune.tasks.tables import frames, table
-from metatune.tasks.tables.frames import Frame, find_files
+from metatune.tasks.tables.columns import Column, encode_more
+from metatune.tasks.tables.frames import Frame, find_files, read_frame
 from metatune.tasks.tables.table import (
     NO_GROUP,
     TableFamily,
@@ -582,3 +583,36 @@ def test_a_table_is_refused_in_a_sentence_or_gives_sound_tasks(
             assert np.isfinite(tasks.support_x).all()
             assert tasks.support_x.shape == (5, 1, len(data.inputs))
     assert family.notes(episode)
+
+
+# --- rows that come later -------------------------------------------------------------------------
+
+
+def test_further_rows_become_inputs_as_those_of_the_run_did(tmp_path: Path) -> None:
+    """The encoding goes through JSON, and meets all files' rows again, in another order."""
+    files = messy_folder(tmp_path / "data", tasks=30)
+    options = TableOptions((str(files),), "file", "y", columns={"day": "date"})
+    family = open_table(options)
+    told = json.loads(json.dumps(family.encoding))
+    frame = read_frame(find_files(options.data)[0], tmp_path)
+    columns = [Column.of(column) for column in told["columns"]]
+    found, notes = encode_more(frame.rows, columns, told["inputs"])
+    kept = frame.rows["y"].notna().to_numpy()  # the files are in the order of the tasks
+    np.testing.assert_array_equal(found[kept], family.data.x)
+    y = (pd.to_numeric(frame.rows["y"]).to_numpy()[kept] - told["mean"]) / told["spread"]
+    np.testing.assert_array_equal(y.astype(np.float32), family.data.y)
+    assert notes == ()
+    turned, _ = encode_more(pd.DataFrame({c.name: frame.rows[c.name][::-1] for c in columns}),
+                            columns, told["inputs"])  # fmt: skip
+    np.testing.assert_array_equal(turned[::-1], found)
+
+
+def test_further_rows_need_the_columns_and_tell_what_cannot_be_read() -> None:
+    columns = [Column("age", "number", scales={"age": (1.0, 2.0), "age is missing": None})]
+    with pytest.raises(DataError, match=r"no column 'age'; allowed: price"):
+        encode_more(pd.DataFrame({"price": [1]}), columns, ["age"])
+    found, notes = encode_more(
+        pd.DataFrame({"age": ["3", "old", None]}), columns, ["age", "age is missing"]
+    )
+    np.testing.assert_array_equal(found, [[1, 0], [0, 1], [0, 1]])
+    assert notes == ("age: 1 cells are no numbers (first: 'old'): counted as missing.",)
