@@ -38,7 +38,7 @@ from metatune.records.rows import Asked, Concluded, Ended, Looked, Row, Scored, 
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = "3"
+SCHEMA = "4"
 """Version of the tables' columns; raised when one is added, or changes name, type or meaning.
 
 Parquet of another version is not read: the log has all that stands in it.
@@ -123,6 +123,7 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = {
         Column("tasks", "int", "tasks scored", "tasks"),
         _TRANSDUCTIVE,
         Column("learned", "string", "what meta-parameters say of knobs, as JSON", nullable=True),
+        Column("at", "float", "since the run's start, pauses left out", "s"),
     ),
     "rounds": (
         Column("round", "int", "the round that ended, from 1"),

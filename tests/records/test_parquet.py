@@ -116,7 +116,7 @@ def test_every_column_says_its_meaning_and_numbers_their_unit() -> None:
         for column in schema(name):
             assert column.metadata[b"meaning"]
     assert schema("trials").field("seconds").metadata[b"unit"] == b"s"
-    assert schema("scores").metadata[b"metatune_schema"] == b"3"
+    assert schema("scores").metadata[b"metatune_schema"] == b"4"
 
 
 def test_a_reason_that_is_not_unicode_does_not_hide_the_run() -> None:
@@ -158,7 +158,7 @@ def test_a_compacted_run_reads_from_parquet_alone(folder: RunFolder) -> None:
     path = compact(folder)
     assert path == folder.records / "parquet-1"
     assert snapshot(folder).fresh == 0
-    assert pq.read_schema(path / "scores.parquet").metadata[b"metatune_schema"] == b"3"
+    assert pq.read_schema(path / "scores.parquet").metadata[b"metatune_schema"] == b"4"
     assert pq.read_schema(path / "curves.parquet").field("resource").metadata[b"unit"] == (
         b"forward-equivalents"
     )

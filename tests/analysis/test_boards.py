@@ -14,7 +14,7 @@ from inline_runner import rows_of
 from scipy import stats
 
 import metatune
-from metatune.analysis import (
+from metatune.analysis.boards import (
     SELECT_COLUMNS,
     TEST_COLUMNS,
     leaderboard,
@@ -253,7 +253,7 @@ def test_a_run_can_be_looked_at_while_it_goes_on(finished: Path) -> None:
         assert set(board.index) == set(run.trials.index)
         ended = {row.trial for row in rows[:kept] if isinstance(row, Ended) and not row.replica}
         assert set(board.index[board["state"] != "running"]) == ended
-        assert len(final) == (5 if any(isinstance(r, Concluded) for r in rows[:kept]) else 0)
+        assert len(final) == (4 if any(isinstance(r, Concluded) for r in rows[:kept]) else 0)
 
 
 def test_an_empty_run_has_empty_tables_with_all_columns() -> None:
@@ -288,7 +288,7 @@ def test_a_verdicts_score_is_the_mean_over_trainings_with_the_seeds_in_its_inter
     run: Run,
 ) -> None:
     table = verdict_table(run)
-    assert len(table) == len(run.looks.iloc[-1]["trials"]) == 5
+    assert len(table) == len(run.looks.iloc[-1]["trials"]) == 4
     for trial, row in table.iterrows():
         rung = 1 if row["name"] == "scratch" else 3
         each = np.array([scores_of(run, "test", trial, rung, replica) for replica in (1, 2)])

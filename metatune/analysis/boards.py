@@ -1,4 +1,4 @@
-"""Questions to a run, as functions from frames to frames. Needs neither Ray, Optuna nor torch."""
+"""Who is best: the leaderboard on ``select``, its front, and the verdict on ``test``."""
 
 from __future__ import annotations
 
