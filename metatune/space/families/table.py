@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -29,6 +30,14 @@ class Table(FromFiles):
     )
     shot: int = Field(5, ge=1, le=100_000, description="support rows a task")
     query: int = Field(5, ge=1, le=100_000, description="query rows a task")
+    fewest: int | None = Field(
+        None,
+        ge=1,
+        le=100_000,
+        description="support rows with which a task that has fewer than shot + query rows takes "
+        "part: its rows are divided in their proportion, with so many in the support at least and "
+        "one in the query. Left out, such tasks are never drawn",
+    )
     task: str = Field(
         min_length=1, description="the column that tells tasks apart; `file`: each file is a task"
     )
@@ -80,7 +89,19 @@ class Table(FromFiles):
                 raise ValueError(f"found columns for the {role} {column}; allowed: other columns")
         return self
 
+    @model_validator(mode="after")
+    def _fewest_is_no_more_than_shot(self) -> Table:
+        if self.fewest is not None and self.fewest > self.shot:
+            raise ValueError(
+                f"found fewest {self.fewest} above shot {self.shot}; allowed: 1 to shot"
+            )
+        return self
+
     @property
     def episode(self) -> Episode:
         """The shape of a task: shot and query are rows, whatever their classes."""
-        return Episode(self.way or 1, self.shot, self.query, per_class=False)
+        return Episode(self.way or 1, self.shot, self.query, per_class=False, fewest=self.fewest)
+
+    def options(self, base: Path | None) -> dict[str, Any]:
+        """As of files; ``fewest`` belongs to the shape of tasks."""
+        return {name: value for name, value in super().options(base).items() if name != "fewest"}

@@ -541,11 +541,17 @@ class TableFamily:
             f"inputs: {first_of(data.inputs)}."
         )
         yield from data.notes
-        needed = episode.n_support + episode.n_query
-        small = [name for name, n in zip(data.tasks, self._sizes, strict=True) if n < needed]
+        whole, least = episode.n_support + episode.n_query, episode.least_examples
+        small = [name for name, n in zip(data.tasks, self._sizes, strict=True) if n < least]
+        fewer = int((self._sizes < whole).sum()) - len(small)
+        if fewer:
+            yield (
+                f"{fewer} of {len(data.tasks)} tasks have fewer than {whole} rows and take part "
+                f"with what they have, {least} or more."
+            )
         if small:
             yield (
-                f"{len(small)} of {len(data.tasks)} tasks have fewer than {needed} rows and are "
+                f"{len(small)} of {len(data.tasks)} tasks have fewer than {least} rows and are "
                 f"never drawn: {first_of(small)}."
             )
         yield from few_groups(info)
@@ -561,7 +567,7 @@ class TableFamily:
             found = f"way {episode.way}, shot {episode.shot}, query {episode.query}"
             classes = f" (classes {first_of(self._data.classes)})" if self._data.classes else ""
             raise DataError(f"table: found {found}; allowed: way {way}{classes}, the others from 1")
-        needed = episode.n_support + episode.n_query
+        needed = episode.least_examples
         for split in SPLITS:
             if not self.usable_groups(split, episode):
                 most = {s: self._largest(s) for s in SPLITS}
@@ -581,7 +587,8 @@ class TableFamily:
         """Draw one task a seed: x ``(T, S, F)``; y ``(T, S, 1)``, or ``(T, S)`` for classes.
 
         A seed draws its group evenly, then one of the group's tasks evenly, then rows without
-        replacement; classes are as the rows have them.
+        replacement; classes are as the rows have them. The rows of a smaller task are divided as
+        ``Episode.divided`` has it, and its first support row stands in the place of padding.
 
         Raises:
             DataError: where no group, or a group asked for, can hold such a task.
@@ -592,6 +599,10 @@ class TableFamily:
         task = pool.members[pool.draw(drawn, 2, group)]
         support, query = episode.n_support, episode.n_query
         rows = without_replacement(drawn, 3, self._sizes[task], support + query)
+        real = None
+        if (self._sizes[task] < support + query).any():
+            place, real = _places(episode, self._sizes[task])
+            rows = np.take_along_axis(rows, place, 1)
         rows += data.start[task][:, None]
         x, y = data.x[rows], data.y[rows]
         classes = bool(data.classes)
@@ -609,11 +620,13 @@ class TableFamily:
             groups=pool.names(group),
             support_class=y[:, :support] if classes else None,  # type: ignore[arg-type]
             query_class=y[:, support:] if classes else None,  # type: ignore[arg-type]
+            support_mask=None if real is None else real[:, :support],
+            query_mask=None if real is None else real[:, support:],
         )
 
     def _pool(self, split: Split, episode: Episode) -> Pool:
         """The tasks with enough rows."""
-        key = (split, episode.n_support + episode.n_query)
+        key = (split, episode.least_examples)
         if key not in self._pools:
             self._pools[key] = Pool.of(
                 {
@@ -633,3 +646,18 @@ class TableFamily:
     def _largest(self, split: Split) -> int:
         groups = self._data.splits[split]
         return max(int(self._sizes[task]) for group in groups for task in self._tasks_of[group])
+
+
+def _places(
+    episode: Episode, sizes: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Which of its rows, in the order they are drawn in, stands in each of a task's places.
+
+    Returns:
+        ``(T, S + Q)`` numbers of rows, 0 in the place of padding; and where there is none.
+    """
+    support, query = np.arange(episode.n_support), np.arange(episode.n_query)
+    own, others = (count[:, None] for count in episode.divided(sizes))
+    real = np.concatenate([support < own, query < others], 1)
+    place = np.concatenate([np.broadcast_to(support, (len(sizes), len(support))), own + query], 1)
+    return np.where(real, place, 0), real
