@@ -183,9 +183,9 @@ class ComposedLearner:
         n_support = batch.support_x.shape[1]
         if inner.scope == "head" or self.layer.part.start in ("prototypes", "ridge"):
             support, query = self._features(body, batch)
-            head = self.layer.start(learned, support, targets)
+            head = self.layer.start(learned, support.features, targets, batch.support_mask)
         else:
-            head = self.layer.start(learned, Examples(batch.support_x, batch.support_x), targets)
+            head = self.layer.start(learned, batch.support_x, targets)
         start = self._start(inner, body, head, len(batch))
         if any(p.requires_grad for p in params.values()):
             # What adapted parameters become depends on more than where they start.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metatune.learners.backbones import init_linear, linear
 from metatune.learners.heads import class_means, ridge_weights, with_one
-from metatune.learners.interface import Examples, Params
+from metatune.learners.interface import Params
 from metatune.learners.padding import only_real
 from metatune.strategy import Linear
 
@@ -38,31 +38,34 @@ class LinearHead:
     def _cosine(self) -> bool:
         return self.part.similarity == "cosine"
 
-    def start(self, learned: Params, support: Examples, targets: Tensor) -> Params:
+    def start(
+        self, learned: Params, support: Tensor, targets: Tensor, mask: Tensor | None = None
+    ) -> Params:
         """Where each task's steps start, ``(T, ...)``.
 
         Args:
             learned: what ``init`` made.
-            support: whose features are ``(T, S, F)``.
-            targets: ``(T, S, O)``.
+            support: features ``(T, S, F)``.
+            targets: ``(T, S, O)``, zero in the place of padding.
+            mask: ``(T, S)``, the examples that are real; None: all.
         """
-        x, tasks = support.features, len(support.features)
+        tasks = len(support)
         match self.part.start:
             case "learned":
                 return {name: p.expand(tasks, *p.shape) for name, p in learned.items()}
             case "zero":
-                zeros, outputs = x.new_zeros, targets.shape[2]
+                zeros, outputs = support.new_zeros, targets.shape[2]
                 return {
                     "weight": zeros(tasks, self.features, outputs),
                     "bias": zeros(tasks, outputs),
                 }
             case "prototypes":
-                means = class_means(x, targets)
+                means = class_means(support, targets)
                 if self._cosine:
                     return {"weight": means.transpose(1, 2)}
                 return {"weight": 2 * means.transpose(1, 2), "bias": -means.square().sum(2)}
             case "ridge":
-                x = only_real(with_one(x), support.mask)
+                x = only_real(with_one(support), mask)
                 weights = ridge_weights(x, targets, self.part.penalty)
                 return {"weight": weights[:, :-1], "bias": weights[:, -1]}
 
