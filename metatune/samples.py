@@ -54,7 +54,7 @@ def draw_samples(family: TaskFamily, episode: Episode, path: Path, seed: int = 0
     for task, ax in enumerate(axes):
         # Names may hold dollars, which are no formulas.
         ax.set_title(f"{tasks.groups[task]:.60}", parse_math=False)
-        draw(ax, *_examples(tasks, task))
+        draw(ax, *examples(tasks, task))
     figure.suptitle(f"{family.info.name}: {TASKS} tasks of train, by group")
     try:
         with warnings.catch_warnings():
@@ -66,7 +66,7 @@ def draw_samples(family: TaskFamily, episode: Episode, path: Path, seed: int = 0
     return shown
 
 
-def _examples(tasks: TaskBatch, task: int) -> tuple[Side, Side]:
+def examples(tasks: TaskBatch, task: int) -> tuple[Side, Side]:
     """The support and the query of a task, without padding."""
     masks = (tasks.support_mask, tasks.query_mask)
     support, query = (slice(None) if mask is None else mask[task] for mask in masks)

@@ -74,7 +74,8 @@ def random_tasks(
 def padded(batch: Tensors, support: list[int], query: list[int], seed: int = 0) -> Tensors:
     """The tasks with so many real examples each, and garbage in the place of the others.
 
-    What stands there is large, but has labels that there are: else nothing could be computed of it.
+    What stands there is large or looks like an example, and has other labels that there are: else
+    nothing could be computed of it.
     """
     rng = torch.Generator().manual_seed(seed)
     masks = {
@@ -92,6 +93,8 @@ def padded(batch: Tensors, support: list[int], query: list[int], seed: int = 0) 
                 continue
             if values.is_floating_point():
                 garbage = 1e3 * torch.randn(values.shape, generator=rng, dtype=values.dtype)
+                if name == "x":
+                    garbage[:, ::2] = values[:, ::2]
             else:
                 garbage = torch.randint(int(values.max()) + 1, values.shape, generator=rng)
             here = mask.view(*mask.shape, *(1,) * (values.ndim - 2))

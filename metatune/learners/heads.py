@@ -182,7 +182,6 @@ class RidgeHead:
         else:
             centre, level = (padding.mean(z, support.mask) for z in (support.features, targets))
             x, q, targets = support.features - centre, query.features - centre, targets - level
-            targets = padding.only_real(targets, support.mask)
         x = padding.only_real(x, support.mask)
         values = level + torch.bmm(q, ridge_weights(x, targets, penalty))
         return params["scale"] * values + params["offset"] if self.part.learn else values

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from metatune.learners.interface import Learner, Tensors
 from metatune.learners.learner import build_learner
+from metatune.learners.padding import BySize, by_size, put, real
 from metatune.learners.training import loss_and_gradients
 from metatune.presets import PRESETS, presets_for
 from metatune.strategy import (
@@ -253,10 +254,8 @@ def test_so_it_is_whatever_the_sizes(
 @pytest.mark.parametrize("case", CASES)
 def test_masks_of_nothing_but_real_examples_change_nothing(case: str) -> None:
     batch = tasks_of(CASES[case][0])
-    learner, (_, support), (_, query) = learner_of(case), batch.support_y.shape[:2], (
-        batch.query_y.shape[:2]
-    )  # fmt: skip
-    whole = padded(batch, [support] * 3, [query] * 3)
+    whole = padded(batch, [batch.support_x.shape[1]] * 3, [batch.query_x.shape[1]] * 3)
+    learner = learner_of(case)
     params = start_of(learner)
     with torch.no_grad():
         close(learner.predict(params, whole), learner.predict(params, batch))
@@ -279,17 +278,14 @@ def test_meta_gradients_are_those_of_the_same_tasks_without_padding(case: str) -
     if strategy.meta.rule == "joint":
         expected = [(1.0, *loss_and_gradients(learner, params, as_one(alone(batch)), 0.2))]
     else:
-        # Copies for cross-fitting learn from other tasks than each by itself.
-        own = [{n: p for n, p in params.items() if "fold" not in n}]
         expected = [
             (1 / len(batch), *loss_and_gradients(learner, params, task, 0.2))
             for task in alone(batch)
         ]
-        assert own
     assert value == pytest.approx(sum(w * v for w, v, _ in expected), rel=1e-7)
     for name, found in grads.items():
         if name.startswith("fold"):
-            continue
+            continue  # copies for cross-fitting learn from other tasks than each by itself
         sums = [w * g[name] for w, _, g in expected if g[name] is not None]
         assert (found is None) == (not sums), name
         if found is not None:
@@ -317,3 +313,71 @@ def test_what_stands_in_padding_changes_no_meta_gradient(case: str) -> None:
     for name, found in grads.items():
         if found is not None:
             close(found, others[name])
+
+
+# --- size by size ---------------------------------------------------------------------------------
+
+
+@given(
+    support=st.lists(st.integers(1, 4), min_size=5, max_size=5),
+    query=st.lists(st.integers(1, 3), min_size=5, max_size=5),
+)
+def test_tasks_of_a_size_go_together_and_come_back_to_their_places(
+    support: list[int], query: list[int]
+) -> None:
+    batch = padded(random_tasks(WAVES, Episode(1, 4, 3), tasks=5), support, query)
+    assert batch.support_mask is not None
+    found = torch.zeros_like(batch.support_y)
+    seen = []
+    for tasks, own in by_size(batch):
+        assert own.support_mask is None
+        assert own.query_mask is None
+        assert {(support[task], query[task]) for task in tasks} == {
+            (own.support_y.shape[1], own.query_y.shape[1])
+        }
+        put(found, batch.support_mask, tasks, own.support_y)
+        seen += tasks
+    assert sorted(seen) == list(range(5))
+    assert len({(s, q) for s, q in zip(support, query, strict=True)}) == len(list(by_size(batch)))
+    real_ones = batch.support_mask.unsqueeze(2)
+    assert torch.equal(found, torch.where(real_ones, batch.support_y, 0))
+
+
+def test_examples_after_copies_of_padded_support_sets_are_cut_all_the_same() -> None:
+    """Augmentation repeats a support set, so padding is not always behind."""
+    batch = padded(random_tasks(WAVES, Episode(1, 4, 3)), [4, 2, 2], [3, 3, 3])
+    assert batch.support_mask is not None
+    twice = torch.cat([batch.support_mask] * 2, 1)[1:]
+    values = torch.cat([batch.support_y] * 2, 1)[1:]
+    expected = torch.cat([batch.support_y[1:, :2]] * 2, 1)
+    assert torch.equal(real(values, twice), expected)
+
+
+def test_parts_without_a_word_of_masks_never_see_padding() -> None:
+    class Seen:
+        def __init__(self) -> None:
+            self.batches: list[Tensors] = []
+
+        def init(self, seed: int) -> dict[str, torch.Tensor]:
+            return {}
+
+        def predict(self, params: dict[str, torch.Tensor], batch: Tensors) -> torch.Tensor:
+            self.batches.append(batch)
+            return batch.query_y
+
+        def meta_loss(
+            self, params: dict[str, torch.Tensor], batch: Tensors, progress: float
+        ) -> torch.Tensor:
+            return batch.query_y.mean()
+
+    part = Seen()
+    learner = BySize(part)
+    whole = random_tasks(WAVES, Episode(1, 4, 3))
+    assert torch.equal(learner.predict({}, whole), whole.query_y)
+    assert part.batches == [whole]
+    batch = padded(whole, [4, 2, 2], [3, 3, 3])
+    learner.predict({}, batch)
+    assert [len(seen) for seen in part.batches[1:]] == [1, 2]
+    assert all(seen.support_mask is None for seen in part.batches)
+    expected = torch.stack([task.query_y.mean() for task in alone(batch)]).mean()
+    close(learner.meta_loss({}, batch, 0.0), expected)
