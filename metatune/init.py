@@ -26,12 +26,11 @@ from metatune.space.validation import check
 from metatune.tasks.base import Episode, notes_of
 from metatune.tasks.registry import open_family
 from metatune.tasks.tables.frames import find_files
-from metatune.tasks.tables.table import TableFamily
+from metatune.tasks.tables.table import R2_QUERY, TableFamily
 
 HOLD = 0.8  # of the tasks have the rows that shot and query ask for, unless most are tiny
 MANY = 0.1  # of the tasks have fewer: then they take part with what they have
 FEWEST = 2  # support rows of these at least, so that pooled models have something to summarise
-R2_QUERY = 3  # query rows that R2 takes: of one or two it has no mean
 LEAST = 4  # rows of a task: two to learn from, two to be judged on
 MOST_SHOT, MOST_QUERY = 16, 32
 SAME = 0.5  # of a task's targets are one value: R2 has nothing to explain in many draws

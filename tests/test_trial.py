@@ -30,6 +30,7 @@ from metatune.strategy import (
     Meta,
     Outer,
     OwnBackbone,
+    OwnHead,
     Pooled,
     Prototypes,
     Ridge,
@@ -43,6 +44,7 @@ from metatune.tasks.formulas.sinusoid import SinusoidFamily
 from metatune.tasks.registry import FAMILIES, open_family
 from metatune.trial import run_trial
 
+EXAMPLES = Path(__file__).parents[1] / "examples"
 RUNGS = (300, 800, 2000)
 EPISODE = Episode(way=1, shot=5, query=5)
 MAML = Strategy(
@@ -428,18 +430,24 @@ def uneven(tmp_path_factory: pytest.TempPathFactory) -> TaskFamily:
     return open_family("table", options=options)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+OWN_HEAD = Strategy(
+    backbone=MLP(width=8, depth=2), head=OwnHead(use="own_parts:Smoother"), outer=MAML.outer
+)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "an own head"])
 def test_a_table_of_small_and_large_tasks_is_trained_and_scored_on(
     tmp_path: Path, uneven: TaskFamily, kind: str
 ) -> None:
     groups = uneven.usable_groups("select", FEWEST)
     assert set(groups) == set(uneven.info.groups["select"])
-    job = job_of(tmp_path, KINDS[kind], episode=FEWEST, tasks=2 * len(groups),
-                 rungs=(1_000, 3_000))  # fmt: skip
+    job = job_of(tmp_path, KINDS.get(kind, OWN_HEAD), episode=FEWEST, tasks=2 * len(groups),
+                 rungs=(1_000, 3_000), code=str(EXAMPLES))  # fmt: skip
     *_, last = run_trial(job, uneven)
     assert last.outcome == "completed", last.reason
     assert set(last.groups) == set(groups)
     assert all(math.isfinite(score) for score in last.scores)
+    assert not last.transductive
     # What was kept of it makes a blend that scores the same.
     kept = replace(job, parts=(str(rung_folder(tmp_path, last.rung)),), train=False)
     (blended,) = run_trial(kept, uneven)

@@ -54,6 +54,7 @@ FILE = "file"
 """As task: each file is a task, unless a column has this name."""
 NO_GROUP = "(no group)"
 MOST_CLASSES = 1024
+R2_QUERY = 3  # query rows that R2 takes: of one or two it has no mean
 HASHED = 1 << 22  # numbers that are hashed at a time
 _VERSION = "1"
 """Part of the cache's key: to be raised when the making of tables changes."""
@@ -549,6 +550,13 @@ class TableFamily:
                 f"{fewer} of {len(data.tasks)} tasks have fewer than {whole} rows and take part "
                 f"with what they have, {least} or more."
             )
+            _, query = episode.divided(self._sizes[self._sizes >= least])
+            thin = int((query < R2_QUERY).sum())
+            if thin and info.metric == R2:
+                yield (
+                    f"{thin} of them have fewer than {R2_QUERY} query rows: their R2 may be far "
+                    "below 0 by chance alone, and metric: mse says more."
+                )
         if small:
             yield (
                 f"{len(small)} of {len(data.tasks)} tasks have fewer than {least} rows and are "

@@ -313,7 +313,7 @@ def test_a_whole_task_is_the_same_whether_or_not_smaller_ones_may_take_part(unev
     np.testing.assert_array_equal(one.query_y[0], other.query_y[0])
     assert other.support_mask[0].all()
     assert other.query_mask[0].all()
-    assert not other.query_mask[1].all()
+    assert not (other.support_mask[1].all() and other.query_mask[1].all())
 
 
 def test_smaller_tasks_that_take_part_are_counted_beside_those_that_do_not(uneven) -> None:
@@ -327,6 +327,17 @@ def test_smaller_tasks_that_take_part_are_counted_beside_those_that_do_not(uneve
     assert not any("never drawn" in note for note in told)
     with pytest.raises(DataError, match="with 61 rows, support and query together"):
         uneven.check(Episode(1, 80, 16, per_class=False, fewest=60))
+
+
+def test_query_sets_that_are_too_small_for_r2_are_told(tmp_path: Path, uneven) -> None:
+    told = "8 of them have fewer than 3 query rows: their R2 may be far below 0 by chance alone, "
+    told += "and metric: mse says more."
+    family = opened(tmp_path, uneven_rows())
+    assert told in family.notes(Episode(1, 16, 4, per_class=False, fewest=2))
+    assert not any("R2" in note for note in family.notes(Episode(1, 16, 16, per_class=False)))
+    assert not any(
+        "R2" in note for note in uneven.notes(Episode(1, 16, 4, per_class=False, fewest=2))
+    )
 
 
 def test_few_groups_are_told_with_how_the_splits_fall(tmp_path: Path) -> None:
