@@ -529,7 +529,8 @@ def _tasks_table(family: TaskFamily, episode: Episode) -> Table:
 
 def _shape(episode: Episode) -> str:
     if not episode.per_class:
-        return f"{episode.shot} support and {episode.query} query rows"
+        fewer = "" if episode.fewest is None else f", fewer from {episode.least_examples} rows on"
+        return f"{episode.shot} support and {episode.query} query rows{fewer}"
     return f"{episode.way}-way {episode.shot}-shot, {episode.query} query"
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from metatune.errors import Diverged
 from metatune.learners.interface import Learner, Params, Tensors, to_tensors
 from metatune.learners.learner import task_losses
+from metatune.learners.padding import by_size, only_real, real
 from metatune.learners.training import is_hopeless
 from metatune.seeds import derive_seed
 from metatune.statistics import MIN_GROUPS
@@ -28,7 +29,7 @@ class Scores:
         tasks: name of each task.
         groups: group of each task.
         values: the family's metric on each task.
-        predictions: ``(T, Q, outputs)`` float16, kept for ensembles.
+        predictions: ``(T, Q, outputs)`` float16, kept for ensembles; zero in place of padding.
     """
 
     tasks: tuple[str, ...]
@@ -115,10 +116,10 @@ def score_by_batch(
     for number, batch in enumerate(batches, start=1):
         with torch.no_grad():
             tensors = prepare(batch)
-            predictions = learner.predict(params, tensors)
+            predictions = only_real(learner.predict(params, tensors), tensors.query_mask)
             if not bool(torch.isfinite(predictions).all()):
                 raise Diverged(step, "predictions are not finite")
-            losses = task_losses(info, predictions, tensors.query_y)
+            losses = task_losses(info, predictions, tensors.query_y, tensors.query_mask)
             hopeless &= all(is_hopeless(info, loss, tensors) for loss in losses.tolist())
             judged = judge(info.metric, predictions, tensors)
             tasks += batch.ids
@@ -137,7 +138,7 @@ def scores_jointly(learner: Learner, params: Params, batch: Tensors) -> bool:
     """
     first = {
         name: getattr(batch, name)[:, :1]
-        for name in ("query_x", "query_y", "query_class", "query_pooled")
+        for name in ("query_x", "query_y", "query_class", "query_pooled", "query_mask")
         if getattr(batch, name) is not None
     }
     with torch.no_grad():
@@ -149,7 +150,12 @@ def scores_jointly(learner: Learner, params: Params, batch: Tensors) -> bool:
 
 
 def judge(metric: Metric, predictions: Tensor, batch: Tensors) -> Tensor:
-    """The metric on each task ``(T,)``, in float64."""
+    """The metric on each task ``(T,)``, in float64; of its real examples."""
+    if batch.query_mask is not None:
+        found = torch.empty(len(batch), dtype=torch.float64)
+        for tasks, own in by_size(batch):
+            found[tasks] = judge(metric, real(predictions[tasks], batch.query_mask[tasks]), own)
+        return found
     if metric.name == "accuracy":
         return (predictions.argmax(2) == batch.query_y).double().mean(1)
     if metric.name in ("mae", "mase"):

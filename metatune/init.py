@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from metatune.errors import DataError, RunError
 from metatune.space import load_yaml, parse_space, resolve
@@ -26,9 +27,12 @@ from metatune.tasks.base import Episode, notes_of
 from metatune.tasks.registry import open_family
 from metatune.tasks.tables.classes import ClassRows
 from metatune.tasks.tables.frames import find_files
-from metatune.tasks.tables.table import TableFamily
+from metatune.tasks.tables.table import R2_QUERY, TableFamily
 
-HOLD = 0.8  # of the tasks must have the rows that shot and query ask for
+HOLD = 0.8  # of the tasks have the rows that shot and query ask for, unless most are tiny
+MANY = 0.1  # of the tasks have fewer: then they take part with what they have
+FEWEST = 2  # support rows of these at least, so that pooled models have something to summarise
+LEAST = 4  # rows of a task: two to learn from, two to be judged on
 MOST_SHOT, MOST_QUERY = 16, 32
 SAME = 0.5  # of a task's targets are one value: R2 has nothing to explain in many draws
 MANY_CLASSES = 20  # more: each task draws some of its own
@@ -133,13 +137,22 @@ def look(
             "rows whatever their class)."
         )
     else:
-        shot, query = shots_and_query(int(np.quantile(sizes, 1 - HOLD, method="lower")))
-        episode = Episode(len(classes) or 1, shot, query, per_class=False)
-        held = float(np.mean(sizes >= shot + query))
+        episode = shape_of(sizes, len(classes) or 1)
+        held = float(np.mean(sizes >= episode.shot + episode.query))
         said.append(
-            f"{shot} support and {query} query rows a task, which {100 * held:.0f} % of the "
-            f"{len(sizes)} tasks can hold."
+            f"{episode.shot} support and {episode.query} query rows a task, which "
+            f"{100 * held:.0f} % of the {len(sizes)} tasks can hold."
         )
+    if episode.fewest is not None:
+        said.append(
+            f"Smaller tasks take part with what they have, {episode.fewest} support rows at least: "
+            "fewest."
+        )
+        thinnest = int(episode.divided(sizes[sizes >= episode.least_examples])[1].min())
+        if not classes and metric == "r2" and thinnest < R2_QUERY:
+            metric = "mse"
+            family = _opened(data, task, target, group, predict, metric)
+            said.append(f"Judged by mse: R2 has no mean where tasks have {thinnest} query rows.")
     by = f"by {group}" if group else "each task by itself, as no group column was named"
     counts = ", ".join(f"{split} {len(groups)}" for split, groups in info.groups.items())
     said.append(f"Groups {by}: {counts}.")
@@ -148,6 +161,7 @@ def look(
         way=episode.way if classes else None,
         shot=episode.shot,
         query=episode.query,
+        fewest=episode.fewest,
         data=paths,
         task=task,
         target=target,
@@ -177,15 +191,31 @@ def _opened(
     return family
 
 
+def shape_of(sizes: NDArray[np.int64], way: int) -> Episode:
+    """The shape that four fifths of the tasks can hold, or half of them where that is no task.
+
+    Args:
+        sizes: rows of each task.
+        way: classes; 1 for numbers.
+
+    Raises:
+        DataError: half of the tasks have fewer than four rows.
+    """
+    rows, half = (int(np.quantile(sizes, share, method="lower")) for share in (1 - HOLD, 0.5))
+    shot, query = shots_and_query(rows if rows >= LEAST else half)
+    many_are_smaller = np.mean(sizes < shot + query) >= MANY
+    return Episode(way, shot, query, per_class=False, fewest=FEWEST if many_are_smaller else None)
+
+
 def shots_and_query(rows: int) -> tuple[int, int]:
     """Support and query of tasks with so many rows: a power of two up to 16, up to 32 of the rest.
 
     Raises:
         DataError: fewer than four rows.
     """
-    if rows < 4:
+    if rows < LEAST:
         raise DataError(
-            f"table: found {rows} rows or fewer in {100 * (1 - HOLD):.0f} % of the tasks; "
+            f"table: found {rows} rows or fewer in half of the tasks; "
             "allowed: 4 or more, two to learn from and two to be judged on"
         )
     shot = min(MOST_SHOT, 1 << ((rows // 2).bit_length() - 1))
@@ -301,6 +331,8 @@ def _family_lines(options: Table, drawn: bool) -> Iterator[str]:
     each = " of each class" if drawn else ""
     yield f"  shot: {options.shot}  # rows{each} to learn a task from"
     yield f"  query: {options.query}  # rows{each} that it is judged on"
+    if options.fewest is not None:
+        yield f"  fewest: {options.fewest}  # support rows at least of tasks with fewer than both"
     yield "  columns:  # number, category, date, date FORMAT or skip"
     for name, kind in options.columns.items():
         yield f"    {word(name)}: {word(kind)}"

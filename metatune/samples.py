@@ -22,6 +22,9 @@ TASKS = 4
 MOST = 10  # classes of a task, and examples of a class, that are shown
 ROWS, COLUMNS, DIGITS = 8, 8, 3  # of a table
 
+Side = tuple[NDArray[np.float32], NDArray[Any]]
+"""Inputs ``(N, *input_shape)`` and labels of a task's support or query."""
+
 
 def draw_samples(family: TaskFamily, episode: Episode, path: Path, seed: int = 0) -> str:
     """Draw some tasks of ``train`` to a PNG file.
@@ -51,7 +54,7 @@ def draw_samples(family: TaskFamily, episode: Episode, path: Path, seed: int = 0
     for task, ax in enumerate(axes):
         # Names may hold dollars, which are no formulas.
         ax.set_title(f"{tasks.groups[task]:.60}", parse_math=False)
-        draw(ax, tasks, task)
+        draw(ax, *examples(tasks, task))
     figure.suptitle(f"{family.info.name}: {TASKS} tasks of train, by group")
     try:
         with warnings.catch_warnings():
@@ -63,7 +66,17 @@ def draw_samples(family: TaskFamily, episode: Episode, path: Path, seed: int = 0
     return shown
 
 
-def _way_to_draw(family: TaskFamily) -> tuple[Callable[[Any, TaskBatch, int], None], str]:
+def examples(tasks: TaskBatch, task: int) -> tuple[Side, Side]:
+    """The support and the query of a task, without padding."""
+    masks = (tasks.support_mask, tasks.query_mask)
+    support, query = (slice(None) if mask is None else mask[task] for mask in masks)
+    return (
+        (tasks.support_x[task][support], tasks.support_y[task][support]),
+        (tasks.query_x[task][query], tasks.query_y[task][query]),
+    )
+
+
+def _way_to_draw(family: TaskFamily) -> tuple[Callable[[Any, Side, Side], None], str]:
     """What draws a task of the family, and what it shows, in words."""
     shape = family.info.input_shape
     if len(shape) == 3:
@@ -101,13 +114,9 @@ def mosaic(x: NDArray[np.float32], y: NDArray[Any], classes: list[int]) -> NDArr
     return sheet.transpose(0, 3, 1, 4, 2).reshape(height, width, x.shape[1])
 
 
-def _draw_images(ax: Any, tasks: TaskBatch, task: int) -> None:
-    y = tasks.support_y[task], tasks.query_y[task]
-    classes = sorted({*y[0].tolist()})[:MOST]
-    left, right = (
-        mosaic(x[task], labels, classes)
-        for x, labels in zip((tasks.support_x, tasks.query_x), y, strict=True)
-    )
+def _draw_images(ax: Any, support: Side, query: Side) -> None:
+    classes = sorted({*support[1].tolist()})[:MOST]
+    left, right = (mosaic(x, labels, classes) for x, labels in (support, query))
     line = np.full((len(left), 3, left.shape[2]), np.nan, np.float32)
     sheet = np.concatenate([left, line, right], 1)
     low, high = min(0.0, float(np.nanmin(sheet))), max(1.0, float(np.nanmax(sheet)))
@@ -120,16 +129,17 @@ def _draw_images(ax: Any, tasks: TaskBatch, task: int) -> None:
 # --- numbers -------------------------------------------------------------------------------------
 
 
-def _draw_curve(ax: Any, tasks: TaskBatch, task: int) -> None:
-    order = tasks.query_x[task].ravel().argsort()
-    ax.plot(tasks.query_x[task].ravel()[order], tasks.query_y[task, order, 0], ".-", label="query")
-    ax.plot(tasks.support_x[task].ravel(), tasks.support_y[task, :, 0], "o", label="support")
+def _draw_curve(ax: Any, support: Side, query: Side) -> None:
+    (x, y), (known_x, known_y) = query, support
+    order = x.ravel().argsort()
+    ax.plot(x.ravel()[order], y[order, 0], ".-", label="query")
+    ax.plot(known_x.ravel(), known_y[:, 0], "o", label="support")
     ax.legend()
 
 
-def _draw_rows(ax: Any, tasks: TaskBatch, task: int, names: tuple[str, ...]) -> None:
-    x = tasks.support_x[task].reshape(tasks.support_x.shape[1], -1)[:ROWS, :COLUMNS]
-    y = tasks.support_y[task].reshape(tasks.support_x.shape[1], -1)[:ROWS, :1]
+def _draw_rows(ax: Any, support: Side, query: Side, names: tuple[str, ...]) -> None:
+    x, y = (side.reshape(len(side), -1)[:ROWS] for side in support)
+    x, y = x[:, :COLUMNS], y[:, :1]
     cells = [[f"{value:.{DIGITS}g}" for value in row] for row in np.concatenate([y, x], 1).tolist()]
     more = len(names) - x.shape[1]
     heads = ["target", *(f"{name:.12}" for name in names[: x.shape[1]])]

@@ -34,10 +34,11 @@ from safetensors.torch import load_file, save_file
 
 from metatune.learners.heads import RidgeHead
 from metatune.learners.interface import Backbone, Head, Learner, Params, Tensors, to_tensors
-from metatune.learners.learner import ComposedLearner
+from metatune.learners.learner import ComposedLearner, build_learner
 from metatune.learners.linear_head import LinearHead
+from metatune.learners.padding import by_size, unpadded_unless_masks
 from metatune.learners.training import loss_and_gradients
-from metatune.strategy import Linear, Ridge, Strategy
+from metatune.strategy import Linear, Meta, Ridge, Strategy
 from metatune.tasks.base import ACCURACY, MSE, SPLITS, Episode, FamilyInfo, TaskFamily
 
 TASKS, SHOT, QUERY = 3, 4, 5
@@ -152,6 +153,20 @@ class _Conformance:
         alone = [self._predict(part, batch.tasks([task])) for task in range(len(batch))]
         self._close(torch.cat(alone), self._predict(part, batch))
 
+    def test_a_padded_task_is_learned_and_predicted_as_the_same_task_without_padding(
+        self, part: Any
+    ) -> None:
+        learner = unpadded_unless_masks(self.learner(part))  # as every part is used
+        params, batch = self.start(learner), _padded(self.batch())
+        with torch.no_grad():
+            found = learner.predict(params, batch)
+            for task in range(len(batch)):
+                ((_, own),) = by_size(batch.tasks([task]))
+                size = own.query_x.shape[1]
+                self._close(found[task, :size], learner.predict(params, own)[0])
+            loss, other = (learner.meta_loss(params, b, 0.0) for b in (batch, _spoilt(batch)))
+        self._close(loss, other)
+
     def test_the_gradient_is_that_of_finite_differences(self, part: Any) -> None:
         if not self.trains:
             return
@@ -230,6 +245,30 @@ class _Conformance:
         torch.testing.assert_close(found, expected, rtol=self.tolerance, atol=self.tolerance)
 
 
+def _padded(batch: Tensors) -> Tensors:
+    """The tasks, of which task ``t`` has lost its last ``t`` support and query examples."""
+    lost = torch.arange(len(batch)).unsqueeze(1)
+    masks: dict[str, Any] = {
+        f"{side}_mask": torch.arange(x.shape[1]) < x.shape[1] - lost
+        for side, x in (("support", batch.support_x), ("query", batch.query_x))
+    }
+    return _spoilt(replace(batch, **masks), 50.0)
+
+
+def _spoilt(batch: Tensors, shift: float = 1.0) -> Tensors:
+    """The same tasks, with other inputs and labels in the place of padding."""
+    changed: dict[str, Any] = {}
+    for side in ("support", "query"):
+        mask: torch.Tensor | None = getattr(batch, f"{side}_mask")
+        for name in ("x", "y"):
+            values: torch.Tensor = getattr(batch, f"{side}_{name}")
+            other = values + shift if values.is_floating_point() else values.flip(1)
+            if mask is not None:
+                here = mask.view(*mask.shape, *(1,) * (values.ndim - 2))
+                changed[f"{side}_{name}"] = torch.where(here, values, other)
+    return replace(batch, **changed)
+
+
 class BackboneConformance(_Conformance):
     """For a ``metatune.learners.interface.Backbone``, under a ridge head.
 
@@ -305,6 +344,27 @@ class FamilyConformance:
             assert tasks.support_y.shape == (3, support, *outputs)
             assert len(set(tasks.ids)) == 3
             to_tensors(tasks)
+
+    def test_padding_stands_behind_real_examples_and_counts_for_nothing(
+        self, part: TaskFamily
+    ) -> None:
+        strategy = Strategy(head=Ridge(learn=False), meta=Meta(rule="none"))
+        learner = build_learner(strategy, part.info, self.episode.way)
+        for split in SPLITS:
+            tasks = part.sample(split, self.episode, range(8))
+            masks = (tasks.support_mask, tasks.query_mask)
+            for mask, x in zip(masks, (tasks.support_x, tasks.query_x), strict=True):
+                assert (mask is None) == (masks[0] is None)
+                assert np.isfinite(x).all()
+                if mask is not None:
+                    assert mask.shape == x.shape[:2]
+                    assert mask.dtype == np.bool_
+                    assert mask[:, 0].all()
+                    assert (mask[:, :-1] >= mask[:, 1:]).all()
+            if tasks.query_mask is not None:
+                batch, real = to_tensors(tasks), torch.from_numpy(tasks.query_mask)
+                found, other = (learner.predict({}, b)[real] for b in (batch, _spoilt(batch)))
+                torch.testing.assert_close(found, other, rtol=1e-4, atol=1e-4)
 
     def test_a_task_depends_on_its_own_seed_alone(self, part: TaskFamily) -> None:
         some = part.sample("train", self.episode, [1, 2, 3])

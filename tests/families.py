@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 import torch
@@ -68,3 +69,53 @@ def random_tasks(
     (sx, sy, sc), (qx, qy, qc) = sides
     groups = tuple(f"train-{task % 4}" for task in range(tasks))
     return Tensors(sx, sy, qx, qy, sc, qc, groups=groups)
+
+
+def padded(batch: Tensors, support: list[int], query: list[int], seed: int = 0) -> Tensors:
+    """The tasks with so many real examples each, and garbage in the place of the others.
+
+    What stands there is large or looks like an example, and has other labels that there are: else
+    nothing could be computed of it.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    masks = {
+        side: torch.arange(x.shape[1]) < torch.tensor(sizes).unsqueeze(1)
+        for side, x, sizes in (
+            ("support", batch.support_x, support),
+            ("query", batch.query_x, query),
+        )
+    }
+    changed: dict[str, torch.Tensor] = {f"{side}_mask": mask for side, mask in masks.items()}
+    for name in ("x", "y", "class", "pooled"):
+        for side, mask in masks.items():
+            values = getattr(batch, f"{side}_{name}")
+            if values is None:
+                continue
+            if values.is_floating_point():
+                garbage = 1e3 * torch.randn(values.shape, generator=rng, dtype=values.dtype)
+                if name == "x":
+                    garbage[:, ::2] = values[:, ::2]
+            else:
+                garbage = torch.randint(int(values.max()) + 1, values.shape, generator=rng)
+            here = mask.view(*mask.shape, *(1,) * (values.ndim - 2))
+            changed[f"{side}_{name}"] = torch.where(here, values, garbage)
+    return replace(batch, **changed)
+
+
+def alone(batch: Tensors) -> list[Tensors]:
+    """Each of some padded tasks by itself, without its padding."""
+    return [
+        replace(
+            batch,
+            groups=(batch.groups[task],),
+            support_mask=None,
+            query_mask=None,
+            **{
+                f"{side}_{name}": values[task : task + 1, : int(mask[task].sum())]
+                for side, mask in (("support", batch.support_mask), ("query", batch.query_mask))
+                for name in ("x", "y", "class", "pooled")
+                if (values := getattr(batch, f"{side}_{name}")) is not None
+            },
+        )
+        for task in range(len(batch))
+    ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
+from families import SERIES, TABLES, alone, padded, random_tasks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
@@ -304,6 +305,47 @@ def test_absolute_errors_are_in_units_of_the_support_set() -> None:
     assert judge(Metric("mase", -1, naive=0), predictions, batch).tolist() == pytest.approx([8 / 6])
     alike = Tensors(support_x, torch.ones(1, 2, 1), torch.zeros(1, 2, 2), query_y)
     assert bool(torch.isfinite(judge(MAE, predictions, alike)).all())
+
+
+@pytest.mark.parametrize(
+    "metric", [ACCURACY, MSE, RMSE, R2, SPEARMAN, MAE, Metric("mase", -1, naive=2)],
+    ids=lambda metric: metric.name,
+)  # fmt: skip
+@given(
+    support=st.lists(st.integers(2, 7), min_size=3, max_size=3),
+    query=st.lists(st.integers(1, 6), min_size=3, max_size=3),
+    seed=st.integers(0, 2**31),
+)
+def test_padding_is_not_judged(
+    metric: Metric, support: list[int], query: list[int], seed: int
+) -> None:
+    info = SERIES if metric != ACCURACY else TABLES
+    episode = Episode(1, 7, 6) if metric != ACCURACY else Episode(3, 3, 2)
+    batch = padded(random_tasks(info, episode, seed=seed), support, query, seed)
+    outputs = info.outputs or 3
+    predictions = torch.randn(*batch.query_y.shape[:2], outputs)
+    found = judge(metric, predictions, batch)
+    for task, own in enumerate(alone(batch)):
+        size = own.query_y.shape[1]
+        expected = judge(metric, predictions[[task], :size], own)
+        torch.testing.assert_close(found[[task]], expected, rtol=1e-6, atol=1e-9)
+
+
+def test_padding_is_neither_scored_nor_kept() -> None:
+    batch = SINUSOID.sample("select", WAVES, [1, 2])
+    masks = np.ones((2, 4), bool), np.ones((2, 6), bool)
+    masks[1][1, 3:] = False
+    few = replace(batch, support_mask=masks[0], query_mask=masks[1])
+    few.query_x[1, 3:] = 1e4
+    cut = replace(batch, query_x=batch.query_x[1:, :3], query_y=batch.query_y[1:, :3],
+                  support_x=batch.support_x[1:], support_y=batch.support_y[1:], ids=batch.ids[1:],
+                  groups=batch.groups[1:])  # fmt: skip
+    learner = learner_of(SINUSOID, "maml", 1)
+    params = learner.init(0)
+    found, expected = (score(learner, SINUSOID.info, params, [b], 0) for b in (few, cut))
+    assert found.values[1] == pytest.approx(expected.values[0], rel=1e-5)
+    torch.testing.assert_close(found.predictions[1:, :3], expected.predictions)
+    assert not found.predictions[1, 3:].any()
 
 
 # --- query points scored jointly ------------------------------------------------------------------

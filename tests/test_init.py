@@ -11,11 +11,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from inline_runner import InlineRunner, inline_resume, inline_run, rows_of
-from user_tables import messy_folder, plain_rows, tables
+from user_tables import messy_folder, plain_rows, tables, uneven_rows
 
 from metatune import session
 from metatune.errors import DataError, MetatuneError, RunError, SpaceError
-from metatune.init import init, look, shots_and_query, space_text, word
+from metatune.init import init, look, shape_of, shots_and_query, space_text, word
 from metatune.records.folder import RunFolder
 from metatune.records.reading import read_info, read_run
 from metatune.records.rows import Ended
@@ -72,7 +72,7 @@ def test_a_messy_folder_goes_from_init_to_a_leaderboard_and_resumes_elsewhere(
     assert select_table(results, 20).row_count == 10
     assert verdict_rows(results).row_count >= 5
     assert read_info(RunFolder.open(run))["family"]["options"]["target"] == "y"
-    assert any("never drawn" in note for note in read_info(RunFolder.open(run))["notes"])
+    assert any("take part" in note for note in read_info(RunFolder.open(run))["notes"])
 
     # A run that goes on from another folder finds the same data.
     made, _ = session.create(
@@ -88,6 +88,30 @@ def test_a_messy_folder_goes_from_init_to_a_leaderboard_and_resumes_elsewhere(
     np.testing.assert_array_equal(*scores)
     again, _ = session.plan_of(load_space(made.path / "method.yaml"))
     assert again.options == plan.options
+
+
+@pytest.mark.parametrize("target", ["y", "label"])
+def test_tasks_of_3_to_40_rows_all_take_part_from_init_to_a_leaderboard(
+    tmp_path: Path, target: str
+) -> None:
+    frame = uneven_rows().drop(columns="label" if target == "y" else "y")
+    found = init([table(tmp_path, frame)], "task", target, out=tmp_path / "s.yaml")
+    assert (found.episode.shot, found.episode.query, found.episode.fewest) == (4, 6, 2)
+    run = inline_run(small(tmp_path / "s.yaml"), tmp_path / "run", trials=6)
+    ended = [row for row in rows_of(run) if isinstance(row, Ended)]
+    assert {row.state for row in ended} <= {"completed", "stopped"}
+    results = read_run(run)
+    assert results.scores["score"].notna().all()
+    assert verdict_rows(results).row_count >= 5
+    notes = read_info(RunFolder.open(run))["notes"]
+    assert (
+        "7 of 38 tasks have fewer than 10 rows and take part with what they have, 3 or more."
+        in (notes)
+    )
+    assert not any("never drawn" in note for note in notes)
+    drawn = set(results.scores["task"].str.rpartition("-")[0])
+    info = found.family.info
+    assert drawn >= {group for split in ("select", "test") for group in info.groups[split]}
 
 
 def test_data_that_changed_are_noticed_by_a_resume(tmp_path: Path) -> None:
@@ -124,9 +148,34 @@ def test_shots_and_query_fit_and_are_as_many_as_are_of_use(rows: int) -> None:
     assert shot + query == rows or (shot, query) == (16, 32)
 
 
-def test_fewer_than_four_rows_in_most_tasks_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="found 3 rows or fewer in 20 % of the tasks"):
+def test_fewer_than_four_rows_in_half_of_the_tasks_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="found 3 rows or fewer in half of the tasks"):
         look([table(tmp_path, plain_rows(rows=3))], "task", "y")
+
+
+@pytest.mark.parametrize(("sizes", "shot", "query", "fewest"), [
+    ([20] * 10, 8, 12, None),
+    ([20] * 19 + [5], 8, 12, None),  # one in twenty is left out
+    ([20] * 8 + [5] * 2, 2, 3, None),  # a fifth is not: all hold what the smallest can
+    ([20] * 17 + [5] * 3, 8, 12, 2),
+    ([20] * 7 + [3] * 3, 8, 12, 2),
+    ([4] * 6 + [1] * 4, 2, 2, 2),
+])  # fmt: skip
+def test_many_smaller_tasks_take_part_with_what_they_have(sizes, shot, query, fewest) -> None:
+    found = shape_of(np.array(sizes), way=1)
+    assert (found.shot, found.query, found.fewest) == (shot, query, fewest)
+
+
+def test_query_sets_that_are_too_small_for_r2_are_judged_by_squared_error(tmp_path: Path) -> None:
+    thin = look([table(tmp_path, uneven_rows())], "task", "y")
+    assert thin.options.metric == "mse"
+    assert "Judged by mse: R2 has no mean where tasks have 1 query rows." in thin.said
+    frame = uneven_rows()
+    thick = look([table(tmp_path, frame[frame["task"] >= "t06"], "b.csv")], "task", "y")
+    assert (thick.options.metric, thick.options.fewest) == ("r2", 2)
+    assert "Smaller tasks take part with what they have, 2 support rows at least: fewest." in (
+        thick.said
+    )
 
 
 def test_four_fifths_of_the_tasks_can_hold_the_episode(tmp_path: Path) -> None:

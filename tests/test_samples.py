@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from user_images import save_image
-from user_tables import plain_rows
+from user_tables import plain_rows, uneven_rows
 
 from metatune.errors import DataError
-from metatune.samples import draw_samples, mosaic
+from metatune.samples import draw_samples, examples, mosaic
 from metatune.tasks.base import Episode, TaskFamily
 from metatune.tasks.registry import open_family
 
@@ -83,6 +83,22 @@ def test_a_mosaic_has_a_row_a_class_and_ends_blank_where_images_are_few() -> Non
     sheet = mosaic(x, np.array([0, 0, 1, 0, 7]), [0, 1])
     assert sheet.shape == (4, 9, 1)
     np.testing.assert_array_equal(sheet[::2, ::3, 0], [[0, 1, 3], [2, 4, 4]])
+
+
+def test_smaller_tasks_are_drawn_without_their_padding(tmp_path: Path) -> None:
+    uneven_rows().drop(columns="label").to_csv(tmp_path / "a.csv")
+    options = {"data": [str(tmp_path / "a.csv")], "task": "task", "target": "y", "metric": "mse"}
+    family = open_family("table", options=options)
+    tasks = family.sample("train", Episode(1, 30, 9, fewest=2), range(20))
+    assert tasks.support_mask is not None
+    assert tasks.query_mask is not None
+    for task, (own, others) in enumerate(
+        zip(tasks.support_mask.sum(1), tasks.query_mask.sum(1), strict=True)
+    ):
+        support, query = examples(tasks, task)
+        assert [len(values) for values in (*support, *query)] == [own, own, others, others]
+    draw_samples(family, Episode(1, 30, 9, fewest=2), tmp_path / "rows.png")
+    assert colours(tmp_path / "rows.png") > 2
 
 
 def test_what_cannot_be_drawn_is_told_in_a_sentence(

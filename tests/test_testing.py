@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -110,6 +111,10 @@ class Faulty:
 
     fault: str
 
+    @property
+    def masks(self):
+        return self.fault == "padding"
+
     def init(self, generator):
         return {"scale": torch.tensor(1.0)}
 
@@ -124,6 +129,8 @@ class Faulty:
                 return found - found.mean(0, keepdim=True)
             case "order":
                 return found + support.features[:, :1, :1]
+            case "padding":
+                return found + support.features.mean(1, keepdim=True)[:, :, :1]
             case "shape":
                 return found[:, :, :2]
             case "mutation":
@@ -142,6 +149,7 @@ FAULTS = {
     "neighbours": Suite.test_a_query_point_is_not_judged_by_its_neighbours,
     "tasks": Suite.test_tasks_together_equal_tasks_one_by_one,
     "order": Suite.test_the_order_of_support_points_does_not_matter,
+    "padding": Suite.test_a_padded_task_is_learned_and_predicted_as_the_same_task_without_padding,
     "shape": Suite.test_predictions_have_a_row_for_each_query_and_a_column_for_each_output,
     "mutation": Suite.test_inputs_are_not_changed,
     "gradient": Suite.test_the_gradient_is_that_of_finite_differences,
@@ -172,6 +180,23 @@ def test_a_leak_of_query_labels_is_found():
     suite = testing.LearnerConformance()
     with pytest.raises(AssertionError):
         suite.test_query_labels_do_not_leak_into_predictions(Leaky())
+
+
+def test_the_suite_of_families_finds_padding_in_front_of_examples():
+    class Before(type(open_family("sinusoid"))):
+        def sample(self, split, episode, seeds, groups=None):
+            tasks = super().sample(split, episode, seeds, groups)
+            masks = {"support_mask": np.ones(tasks.support_x.shape[:2], bool),
+                     "query_mask": np.ones(tasks.query_x.shape[:2], bool)}  # fmt: skip
+            masks["support_mask"][:, self.padded] = False
+            return replace(tasks, **masks)
+
+    suite, family = testing.FamilyConformance(), Before()
+    family.padded = slice(7, None)
+    suite.test_padding_stands_behind_real_examples_and_counts_for_nothing(family)
+    for family.padded in (slice(0, 3), slice(3, 4), slice(None)):
+        with pytest.raises(AssertionError):
+            suite.test_padding_stands_behind_real_examples_and_counts_for_nothing(family)
 
 
 def test_the_suite_of_families_finds_a_task_that_depends_on_its_neighbours():

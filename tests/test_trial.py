@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from user_tables import uneven_rows
 
 from metatune.checkpoint import load, rung_folder
 from metatune.jobs import RungResult, TrialJob, job_to_json, result_from_json
@@ -28,6 +30,7 @@ from metatune.strategy import (
     Meta,
     Outer,
     OwnBackbone,
+    OwnHead,
     Pooled,
     Prototypes,
     Ridge,
@@ -38,9 +41,10 @@ from metatune.strategy import (
 )
 from metatune.tasks.base import Episode, TaskFamily
 from metatune.tasks.formulas.sinusoid import SinusoidFamily
-from metatune.tasks.registry import FAMILIES
+from metatune.tasks.registry import FAMILIES, open_family
 from metatune.trial import run_trial
 
+EXAMPLES = Path(__file__).parents[1] / "examples"
 RUNGS = (300, 800, 2000)
 EPISODE = Episode(way=1, shot=5, query=5)
 MAML = Strategy(
@@ -410,6 +414,44 @@ def test_an_untrained_strategy_is_scored_alone_too(tmp_path: Path) -> None:
     (result,) = run(job_of(tmp_path, SCRATCH, split="confirm", train=False, recorded=1))
     (anew,) = run(job_of(None, SCRATCH, split="confirm"))
     assert result.scores == anew.scores
+
+
+# --- tasks of differing sizes ---------------------------------------------------------------------
+
+FEWEST = Episode(way=1, shot=16, query=16, per_class=False, fewest=2)
+
+
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory: pytest.TempPathFactory) -> TaskFamily:
+    """A table whose 38 tasks have 3 to 40 rows."""
+    path = tmp_path_factory.mktemp("uneven") / "rows.parquet"
+    uneven_rows().drop(columns="label").to_parquet(path)
+    options = {"data": [str(path)], "task": "task", "target": "y", "metric": "mse"}
+    return open_family("table", options=options)
+
+
+OWN_HEAD = Strategy(
+    backbone=MLP(width=8, depth=2), head=OwnHead(use="own_parts:Smoother"), outer=MAML.outer
+)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "an own head"])
+def test_a_table_of_small_and_large_tasks_is_trained_and_scored_on(
+    tmp_path: Path, uneven: TaskFamily, kind: str
+) -> None:
+    groups = uneven.usable_groups("select", FEWEST)
+    assert set(groups) == set(uneven.info.groups["select"])
+    job = job_of(tmp_path, KINDS.get(kind, OWN_HEAD), episode=FEWEST, tasks=2 * len(groups),
+                 rungs=(1_000, 3_000), code=str(EXAMPLES))  # fmt: skip
+    *_, last = run_trial(job, uneven)
+    assert last.outcome == "completed", last.reason
+    assert set(last.groups) == set(groups)
+    assert all(math.isfinite(score) for score in last.scores)
+    assert not last.transductive
+    # What was kept of it makes a blend that scores the same.
+    kept = replace(job, parts=(str(rung_folder(tmp_path, last.rung)),), train=False)
+    (blended,) = run_trial(kept, uneven)
+    assert blended.scores == pytest.approx(last.scores, rel=2e-2, abs=1e-2)
 
 
 # --- what goes wrong ------------------------------------------------------------------------------

@@ -65,6 +65,12 @@ def folds_space(folder: Path) -> Path:
     return folder / "space.yaml"
 
 
+def uneven_rows(groups: int | None = None) -> pd.DataFrame:
+    """The same for 38 tasks of 3, 4, ... 40 rows: task ``t00`` is the smallest."""
+    frame = plain_rows(tasks=38, rows=40, groups=groups)
+    return frame[frame.groupby("task").cumcount() < 3 + frame["task"].str[1:].astype(int)]
+
+
 def messy_folder(folder: Path, tasks: int = 200, target: str = "number") -> Path:
     """A folder of CSV files, one a customer, as somebody exports them.
 

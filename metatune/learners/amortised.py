@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import sqrt
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from metatune.learners import padding
 from metatune.learners.backbones import init_layer, linear
 from metatune.learners.interface import Examples, Params
 from metatune.strategy import Amortised
@@ -28,6 +30,7 @@ class NeuralProcess:
     features: int
     outputs: int
     classes: bool
+    masks: ClassVar[bool] = True
 
     @property
     def _labels(self) -> int:
@@ -47,21 +50,24 @@ class NeuralProcess:
     def __call__(
         self, params: Params, support: Examples, targets: Tensor, query: Examples
     ) -> Tensor:
-        s, q = support.features, query.features
+        s, q, mask = support.features, query.features, support.mask
         if self.classes:
             ways = targets.shape[2]
             s, q = (z.repeat_interleave(ways, 0) for z in (s, q))
+            mask = None if mask is None else mask.repeat_interleave(ways, 0)
             targets = targets.transpose(1, 2).flatten(0, 1).unsqueeze(2)
         pairs = _mlp(params, "encoder", torch.cat([s, targets], 2), self.part.depth)
         if self.part.summary == "attention":
-            summary = self._attend(params, s, pairs, q)
+            summary = self._attend(params, s, pairs, q, mask)
         else:
-            summary = pairs.mean(1, keepdim=True).expand(-1, q.shape[1], -1)
+            summary = padding.mean(pairs, mask).expand(-1, q.shape[1], -1)
         h = _mlp(params, "decoder", torch.cat([q, summary], 2), self.part.depth)
         values = linear(h, params["decoder.last.weight"], params["decoder.last.bias"])
         return values.reshape(-1, ways, q.shape[1]).transpose(1, 2) if self.classes else values
 
-    def _attend(self, params: Params, support: Tensor, pairs: Tensor, query: Tensor) -> Tensor:
+    def _attend(
+        self, params: Params, support: Tensor, pairs: Tensor, query: Tensor, mask: Tensor | None
+    ) -> Tensor:
         """Scaled dot-product attention of each query to the support set, ``heads`` times."""
 
         def split(x: Tensor, layer: str) -> Tensor:
@@ -72,8 +78,10 @@ class NeuralProcess:
             split(x, layer)
             for x, layer in ((query, "to_query"), (support, "to_key"), (pairs, "to_value"))
         )
-        weights = (asked @ keys.transpose(2, 3) / sqrt(keys.shape[3])).softmax(3)
-        joined = (weights @ values).transpose(1, 2).flatten(2)
+        close = asked @ keys.transpose(2, 3) / sqrt(keys.shape[3])
+        if mask is not None:
+            close = close.masked_fill(~mask[:, None, None], -torch.inf)
+        joined = (close.softmax(3) @ values).transpose(1, 2).flatten(2)
         return linear(joined, params["joined.weight"], params["joined.bias"])
 
 

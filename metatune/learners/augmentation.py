@@ -124,6 +124,7 @@ def _with_copies(batch: Tensors, copies: int) -> Tensors:
         support_x=repeated(batch.support_x),
         support_y=repeated(batch.support_y),
         support_class=None if batch.support_class is None else repeated(batch.support_class),
+        support_mask=None if batch.support_mask is None else repeated(batch.support_mask),
     )
 
 

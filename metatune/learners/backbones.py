@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod, sqrt
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from metatune import strategy as parts
+from metatune.learners import padding
 from metatune.learners.interface import Backbone, Params
 from metatune.learners.own_network import own_backbone
 
@@ -58,11 +60,14 @@ class RawInputs:
 
     features: int
     support_shapes_query: bool = False
+    masks: ClassVar[bool] = True
 
     def init(self, generator: torch.Generator) -> Params:
         return {}
 
-    def __call__(self, params: Params, x: Tensor, n_support: int) -> Tensor:
+    def __call__(
+        self, params: Params, x: Tensor, n_support: int, mask: Tensor | None = None
+    ) -> Tensor:
         return x.flatten(2)
 
 
@@ -78,16 +83,18 @@ def init_norm(norm: str, width: int) -> Params:
     return {"gain": torch.ones(width), "shift": torch.zeros(width)}
 
 
-def normalise(params: Params, layer: str, h: Tensor, n_support: int, norm: str) -> Tensor:
-    """``(T, N, F)`` normalised by what ``norm`` says, each task by itself."""
+def normalise(
+    params: Params, layer: str, h: Tensor, n_support: int, norm: str, mask: Tensor | None
+) -> Tensor:
+    """``(T, N, F)`` normalised by what ``norm`` says, each task by its own real examples."""
     if norm == "none":
         return h
     gain, shift = (_rows(params[f"{layer}.{name}"]) for name in ("gain", "shift"))
     if norm == "layer":
         return F.layer_norm(h, h.shape[-1:]) * gain + shift
     # A lone support example is at its own mean, and its variance of 0 says nothing of a scale.
-    seen = h[:, :n_support] if norm == "support" else h
-    var, mean = torch.var_mean(seen, dim=1, correction=0, keepdim=True)
+    last = n_support if norm == "support" else h.shape[1]
+    var, mean = padding.var_mean(h[:, :last], None if mask is None else mask[:, :last])
     return (h - mean) * torch.rsqrt(var + 1e-5) * gain + shift
 
 
@@ -102,6 +109,7 @@ class StackedMLP:
 
     part: parts.MLP
     inputs: int
+    masks: ClassVar[bool] = True
 
     @property
     def features(self) -> int:
@@ -121,12 +129,14 @@ class StackedMLP:
             size = self.part.width
         return params
 
-    def __call__(self, params: Params, x: Tensor, n_support: int) -> Tensor:
+    def __call__(
+        self, params: Params, x: Tensor, n_support: int, mask: Tensor | None = None
+    ) -> Tensor:
         h = x.flatten(2)
         for number in range(self.part.depth):
             layer = f"layer{number}"
             h = linear(h, params[f"{layer}.weight"], params[f"{layer}.bias"])
-            h = normalise(params, layer, h, n_support, self.part.norm)
+            h = normalise(params, layer, h, n_support, self.part.norm, mask)
             h = activate(h, self.part.activation)
         return h
 
@@ -137,6 +147,7 @@ class StackedResidualMLP:
 
     part: parts.ResidualMLP
     inputs: int
+    masks: ClassVar[bool] = True
 
     @property
     def features(self) -> int:
@@ -156,11 +167,13 @@ class StackedResidualMLP:
             params |= {f"block{block}.{name}": p for name, p in norm.items()}
         return params
 
-    def __call__(self, params: Params, x: Tensor, n_support: int) -> Tensor:
+    def __call__(
+        self, params: Params, x: Tensor, n_support: int, mask: Tensor | None = None
+    ) -> Tensor:
         h = linear(x.flatten(2), params["entry.weight"], params["entry.bias"])
         for number in range(self.part.depth):
             block = f"block{number}"
-            z = normalise(params, block, h, n_support, self.part.norm)
+            z = normalise(params, block, h, n_support, self.part.norm, mask)
             z = linear(z, params[f"{block}.first.weight"], params[f"{block}.first.bias"])
             z = activate(z, self.part.activation)
             h = h + linear(z, params[f"{block}.second.weight"], params[f"{block}.second.bias"])
@@ -174,6 +187,7 @@ class DeepSet:
     part: parts.SetEncoder
     inputs: int
     support_shapes_query: bool = True
+    masks: ClassVar[bool] = True
 
     @property
     def _each(self) -> StackedMLP:
@@ -189,9 +203,12 @@ class DeepSet:
         width = self.part.width
         return self._each.init(generator) | init_layer("join", 2 * width, width, generator)
 
-    def __call__(self, params: Params, x: Tensor, n_support: int) -> Tensor:
+    def __call__(
+        self, params: Params, x: Tensor, n_support: int, mask: Tensor | None = None
+    ) -> Tensor:
         h = self._each(params, x, n_support)
-        summary = h[:, :n_support].mean(1, keepdim=True).expand_as(h)
+        known = None if mask is None else mask[:, :n_support]
+        summary = padding.mean(h[:, :n_support], known).expand_as(h)
         joined = linear(torch.cat([h, summary], 2), params["join.weight"], params["join.bias"])
         return activate(joined, self.part.activation)
 
@@ -209,6 +226,7 @@ class ConvNet:
     part: parts.Conv4
     input_shape: tuple[int, ...]
     grouped: bool
+    masks: ClassVar[bool] = True
 
     @property
     def features(self) -> int:
@@ -232,15 +250,18 @@ class ConvNet:
             channels = self.part.width
         return params
 
-    def __call__(self, params: Params, x: Tensor, n_support: int) -> Tensor:
+    def __call__(
+        self, params: Params, x: Tensor, n_support: int, mask: Tensor | None = None
+    ) -> Tensor:
         tasks, examples = x.shape[:2]
         per_task = params["block0.weight"].ndim == 5
         if not per_task and not self.support_shapes_query:
-            h = self._blocks(params, x.flatten(0, 1), n_support, groups=1)
+            h = self._blocks(params, x.flatten(0, 1), n_support, groups=1, mask=None)
             return h.reshape(tasks, examples, -1)
         if per_task and self.grouped:
             merged = {name: p.flatten(0, 1) for name, p in params.items()}
-            h = self._blocks(merged, x.transpose(0, 1).flatten(1, 2), n_support, groups=tasks)
+            h = x.transpose(0, 1).flatten(1, 2)
+            h = self._blocks(merged, h, n_support, groups=tasks, mask=mask)
             return h.reshape(examples, tasks, -1).transpose(0, 1)
         features = [
             self._blocks(
@@ -248,36 +269,58 @@ class ConvNet:
                 x[task],
                 n_support,
                 groups=1,
+                mask=None if mask is None else mask[task : task + 1],
             ).flatten(1)
             for task in range(tasks)
         ]
         return torch.stack(features)
 
-    def _blocks(self, params: Params, h: Tensor, n_support: int, groups: int) -> Tensor:
-        """``(N, groups * C, H, W)`` through all blocks; a group of channels belongs to a task."""
+    def _blocks(
+        self, params: Params, h: Tensor, n_support: int, groups: int, mask: Tensor | None
+    ) -> Tensor:
+        """``(N, groups * C, H, W)`` through all blocks; a group of channels belongs to a task.
+
+        ``mask`` ``(groups, N)`` tells the examples of each that are real.
+        """
         layout = torch.channels_last if groups == 1 else torch.contiguous_format
         h = h.contiguous(memory_format=layout)
         for block in range(self.part.depth):
             weight = params[f"block{block}.weight"].contiguous(memory_format=layout)
             scale, shift = params[f"block{block}.scale"], params[f"block{block}.shift"]
             h = F.conv2d(h, weight, padding=1, groups=groups)
-            h = self._normalise(h, scale, shift, n_support, groups)
+            h = self._normalise(h, scale, shift, n_support, groups, mask)
             # ReLU and max-pooling commute; pooled first, ReLU has a quarter of the work.
             h = torch.relu(F.max_pool2d(h, 2))
         return h
 
     def _normalise(
-        self, h: Tensor, scale: Tensor, shift: Tensor, n_support: int, groups: int
+        self,
+        h: Tensor,
+        scale: Tensor,
+        shift: Tensor,
+        n_support: int,
+        groups: int,
+        mask: Tensor | None,
     ) -> Tensor:
-        match self.part.norm:
-            case "none":
-                return torch.addcmul(shift[:, None, None], h, scale[:, None, None])
-            case "layer":
-                return F.group_norm(h, groups, scale, shift)
-            case "transductive":
-                return F.batch_norm(h, None, None, scale, shift, training=True)
-        if h.shape[0] == n_support:
+        if self.part.norm == "none":
+            return torch.addcmul(shift[:, None, None], h, scale[:, None, None])
+        if self.part.norm == "layer":
+            return F.group_norm(h, groups, scale, shift)
+        last = h.shape[0] if self.part.norm == "transductive" else n_support
+        if mask is None and h.shape[0] == last:
             return F.batch_norm(h, None, None, scale, shift, training=True)
-        var, mean = torch.var_mean(h[:n_support], dim=(0, 2, 3), correction=0)
+        if mask is None:
+            var, mean = torch.var_mean(h[:last], dim=(0, 2, 3), correction=0)
+        else:
+            # (groups, N, C, H, W), of which each group has a mean over its real examples.
+            seen = h[:last].reshape(last, groups, -1, *h.shape[2:]).transpose(0, 1)
+            var, mean = (z.flatten() for z in _var_mean_of_images(seen, mask[:, :last]))
         gain = scale * torch.rsqrt(var + 1e-5)
         return torch.addcmul((shift - mean * gain)[:, None, None], h, gain[:, None, None])
+
+
+def _var_mean_of_images(images: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """``(T, C)`` each: over real examples and pixels of ``(T, N, C, H, W)``."""
+    mean = padding.mean(images, mask).mean((3, 4), keepdim=True)
+    var = padding.mean((images - mean).square(), mask).mean((3, 4))
+    return var.squeeze(1), mean[:, 0, :, 0, 0]

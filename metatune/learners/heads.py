@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from metatune import strategy as parts
-from metatune.learners import kernels
+from metatune.learners import kernels, padding
 from metatune.learners.amortised import NeuralProcess
 from metatune.learners.implicit import Product, at_solution, conjugate_gradients
 from metatune.learners.interface import Examples, Head, Params
@@ -83,6 +84,7 @@ class PrototypeHead:
     """Similarity to the class means, times a scale (Snell et al. 2017)."""
 
     part: parts.Prototypes
+    masks: ClassVar[bool] = True
 
     def init(self, generator: torch.Generator) -> Params:
         return {"log_scale": torch.tensor(log(self.part.scale))} if self.part.learn else {}
@@ -103,6 +105,7 @@ class NeighbourHead:
     part: parts.NearestNeighbour
     views: Views
     classes: bool
+    masks: ClassVar[bool] = True
 
     def init(self, generator: torch.Generator) -> Params:
         return {}
@@ -112,6 +115,8 @@ class NeighbourHead:
     ) -> Tensor:
         asked, known = (view_of(each, self.part.view, self.views) for each in (query, support))
         close = kernels.similarity(asked, known, self.part.distance)
+        if support.mask is not None:
+            close = close.masked_fill(~support.mask.unsqueeze(1), -torch.inf)
         count = min(self.part.neighbours, close.shape[2])
         if self.classes and count == 1:
             # For each class its closest example: as telling as a vote, and no class is at nothing.
@@ -120,6 +125,8 @@ class NeighbourHead:
             return below_all_where_absent(closest, targets)
         # Who is as close as the last of them votes, too: their order says nothing.
         near = (close >= close.topk(count, dim=2).values[..., -1:]).to(targets.dtype)
+        if support.mask is not None:  # a task may have fewer than so many
+            near = near * support.mask.unsqueeze(1)
         mean = torch.bmm(near, targets) / near.sum(2, keepdim=True)
         # Shares as logits: an even vote is told from none, and the loss stays finite.
         return (mean + 1e-3).log() if self.classes else mean
@@ -154,6 +161,7 @@ class RidgeHead:
     """Ridge regression; ``scale`` and ``offset`` of what it predicts are learned beside it."""
 
     part: parts.Ridge
+    masks: ClassVar[bool] = True
 
     def init(self, generator: torch.Generator) -> Params:
         if not self.part.learn:
@@ -172,8 +180,9 @@ class RidgeHead:
             level = torch.zeros(())
             x, q = with_one(support.features), with_one(query.features)
         else:
-            centre, level = support.features.mean(1, keepdim=True), targets.mean(1, keepdim=True)
+            centre, level = (padding.mean(z, support.mask) for z in (support.features, targets))
             x, q, targets = support.features - centre, query.features - centre, targets - level
+        x = padding.only_real(x, support.mask)
         values = level + torch.bmm(q, ridge_weights(x, targets, penalty))
         return params["scale"] * values + params["offset"] if self.part.learn else values
 
@@ -185,6 +194,7 @@ class GPHead:
     part: parts.GP
     views: Views
     classes: bool
+    masks: ClassVar[bool] = True
 
     def init(self, generator: torch.Generator) -> Params:
         if not self.part.learn:
@@ -205,8 +215,12 @@ class GPHead:
         noise = params["log_noise"].exp() if self.part.learn else self.part.noise
         mean = params["mean"] if self.part.learn else 0.0
         identity = torch.eye(targets.shape[1], dtype=targets.dtype)
-        covariance = self._kernel(params, support, support) + noise * identity
-        weights = torch.linalg.solve(covariance, targets - mean)
+        between = self._kernel(params, support, support)
+        if support.mask is not None:
+            # Padding is alike to nothing, and its targets are the prior's: so its weight is 0.
+            between = between * (support.mask.unsqueeze(1) & support.mask.unsqueeze(2))
+        left = padding.only_real(targets - mean, support.mask)
+        weights = torch.linalg.solve(between + noise * identity, left)
         values = mean + torch.bmm(self._kernel(params, query, support), weights)
         # Regressed one-hot labels lie in [0, 1]: as logits they want a scale.
         return params["scale"] * values if self.classes and self.part.learn else values
@@ -236,6 +250,7 @@ class LogisticHead:
     """Multinomial logistic regression at its optimum, by Newton's method."""
 
     part: parts.Logistic
+    masks: ClassVar[bool] = True
 
     def init(self, generator: torch.Generator) -> Params:
         return {"log_penalty": torch.tensor(log(self.part.penalty))} if self.part.learn else {}
@@ -247,7 +262,8 @@ class LogisticHead:
         x, q = support.features, query.features
         if self.part.normalise:
             x, q = F.normalize(x, dim=2), F.normalize(q, dim=2)
-        weights = logistic_weights(with_one(x), targets, torch.as_tensor(penalty, dtype=x.dtype))
+        x = padding.only_real(with_one(x), support.mask)
+        weights = logistic_weights(x, targets, torch.as_tensor(penalty, dtype=x.dtype))
         return torch.bmm(with_one(q), weights)
 
 

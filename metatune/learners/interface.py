@@ -4,6 +4,11 @@ Every part works on ``T`` tasks at once. Parameters are plain dictionaries of te
 caller holds: nothing here has state. A parameter has its own shape, and is then shared by all
 tasks, or carries a leading task dimension ``T``, one copy a task: that is how inner steps adapt
 every task separately in one program. No part may change its inputs in place.
+
+Tasks of a batch may differ in size: smaller ones are padded, and masks tell which examples are
+real. A part whose class says ``masks = True`` is given the masks and leaves padding out of all that
+it learns; any other part never sees padding, for it is given the tasks of each size by themselves
+(see ``padding.py``).
 """
 
 from __future__ import annotations
@@ -45,6 +50,8 @@ class Tensors:
         groups: the group of each task.
         support_pooled, query_pooled: what the pooled prior model predicts, ``(T, S, outputs)``;
             None without one.
+        support_mask, query_mask: ``(T, S)`` and ``(T, Q)`` bool, True where an example is real;
+            both None where all are.
     """
 
     support_x: Tensor
@@ -56,9 +63,18 @@ class Tensors:
     groups: tuple[str, ...] = ()
     support_pooled: Tensor | None = None
     query_pooled: Tensor | None = None
+    support_mask: Tensor | None = None
+    query_mask: Tensor | None = None
 
     def __len__(self) -> int:
         return self.support_x.shape[0]
+
+    @property
+    def mask(self) -> Tensor | None:
+        """``(T, S + Q)``: which of all examples, support before query, are real; None: all."""
+        if self.support_mask is None or self.query_mask is None:
+            return None
+        return torch.cat([self.support_mask, self.query_mask], 1)
 
     def tasks(self, chosen: list[int]) -> Tensors:
         """Some of the tasks, by number."""
@@ -81,10 +97,12 @@ def to_tensors(batch: TaskBatch) -> Tensors:
         support_class=_tensor(batch.support_class),
         query_class=_tensor(batch.query_class),
         groups=batch.groups,
+        support_mask=_tensor(batch.support_mask),
+        query_mask=_tensor(batch.query_mask),
     )
 
 
-def _tensor(array: NDArray[np.int64] | None) -> Tensor | None:
+def _tensor(array: NDArray[np.int64] | NDArray[np.bool_] | None) -> Tensor | None:
     return None if array is None else torch.from_numpy(array)
 
 
@@ -112,17 +130,22 @@ class Backbone(Protocol):
         """Features ``(T, N, features)`` of inputs ``(T, N, *input_shape)``.
 
         The first ``n_support`` examples of each task are its support set, from which statistics
-        over examples are taken, if any are.
+        over examples are taken, if any are. Where tasks are padded, a backbone that says ``masks``
+        is given which examples are real as a fourth argument ``mask``, ``(T, N)`` bool.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Examples as a head sees them: features ``(T, N, F)`` and flattened inputs ``(T, N, D)``."""
+    """Examples as a head sees them: features ``(T, N, F)`` and flattened inputs ``(T, N, D)``.
+
+    ``mask`` ``(T, N)`` tells the real ones, for heads that say ``masks``; None: all are.
+    """
 
     features: Tensor
     raw: Tensor
+    mask: Tensor | None = None
 
 
 class Head(Protocol):
@@ -140,8 +163,8 @@ class Head(Protocol):
     ) -> Tensor:
         """Predictions ``(T, Q, O)`` (logits for classes) from targets ``(T, S, O)``.
 
-        Targets are one-hot for classes. Differentiable with respect to ``params`` and features,
-        if they are to be learned.
+        Targets are one-hot for classes, and zero where an example is not real. Differentiable
+        with respect to ``params`` and features, if they are to be learned.
         """
         ...
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metatune.learners import prior, rules
+from metatune.learners import padding, prior, rules
 from metatune.learners.backbones import build_backbone
 from metatune.learners.ensemble import Ensemble
 from metatune.learners.heads import build_head
@@ -42,8 +42,8 @@ def build_learner(strategy: Strategy, info: FamilyInfo, way: int) -> Learner:
     if strategy.learner is not None:
         maker = load_own(strategy.learner, "learners")
         own: Learner = maker(info=info, outputs=outputs, **strategy.learner.options)
-        return own
-    single = _compose(strategy, info, outputs)
+        return padding.unpadded_unless_masks(own)
+    single = padding.unpadded_unless_masks(_compose(strategy, info, outputs))
     if isinstance(strategy.combination, Seeds):
         return Ensemble(single, strategy.combination.members, info.kind == "classification")
     return single
@@ -125,6 +125,12 @@ class ComposedLearner:
     def _frozen(self) -> bool:
         return bool(getattr(self.strategy.backbone, "frozen", False))
 
+    @property
+    def masks(self) -> bool:
+        """True where all parts take masks: see ``interface.py``."""
+        parts = (self.backbone, *([] if self.head is None else [self.head]))
+        return all(getattr(part, "masks", False) for part in parts)
+
     # --- learning a task ------------------------------------------------------------------------
 
     def predict(self, params: Params, batch: Tensors) -> Tensor:
@@ -177,7 +183,7 @@ class ComposedLearner:
         n_support = batch.support_x.shape[1]
         if inner.scope == "head" or self.layer.part.start in ("prototypes", "ridge"):
             support, query = self._features(body, batch)
-            head = self.layer.start(learned, support.features, targets)
+            head = self.layer.start(learned, support.features, targets, batch.support_mask)
         else:
             head = self.layer.start(learned, batch.support_x, targets)
         start = self._start(inner, body, head, len(batch))
@@ -186,7 +192,8 @@ class ComposedLearner:
             start = {n: p if p.requires_grad else p.requires_grad_() for n, p in start.items()}
 
         def support_loss_of_head(fast: Params) -> Tensor:
-            return self.losses(self.layer(under("head.", fast), support.features), y)
+            predictions = self.layer(under("head.", fast), support.features)
+            return self.losses(predictions, y, batch.support_mask)
 
         def query_by_head(fast: Params) -> Tensor:
             return self.layer(under("head.", fast), query.features)
@@ -196,21 +203,22 @@ class ComposedLearner:
             return path, query_by_head
         fixed = over("head.", head) | over("backbone.", body)
 
-        def predict(fast: Params, x: Tensor, n_support: int) -> Tensor:
+        def predict(fast: Params, x: Tensor, n_support: int, mask: Tensor | None) -> Tensor:
             now = fixed | fast
             if (context := fast.get("context")) is not None:
                 x = beside(x, context)
-            features = self.backbone(under("backbone.", now), x, n_support)
+            features = self._embedded(under("backbone.", now), x, n_support, mask)
             return self.layer(under("head.", now), features)
 
         def support_loss(fast: Params) -> Tensor:
-            return self.losses(predict(fast, batch.support_x, n_support), y)
+            mask = batch.support_mask
+            return self.losses(predict(fast, batch.support_x, n_support, mask), y, mask)
 
         def query_predictions(fast: Params) -> Tensor:
             if not self.backbone.support_shapes_query:
-                return predict(fast, batch.query_x, 0)
+                return predict(fast, batch.query_x, 0, batch.query_mask)
             both = torch.cat([batch.support_x, batch.query_x], 1)
-            return predict(fast, both, n_support)[:, n_support:]
+            return predict(fast, both, n_support, batch.mask)[:, n_support:]
 
         return adapt(inner, start, support_loss, rates, steps, through), query_predictions
 
@@ -229,11 +237,18 @@ class ComposedLearner:
     def _features(self, body: Params, batch: Tensors) -> tuple[Examples, Examples]:
         """Support and query as heads see them, in one pass."""
         n_support = batch.support_x.shape[1]
-        both = self.backbone(body, torch.cat([batch.support_x, batch.query_x], 1), n_support)
+        x = torch.cat([batch.support_x, batch.query_x], 1)
+        both = self._embedded(body, x, n_support, batch.mask)
         return (
-            Examples(both[:, :n_support], batch.support_x.flatten(2)),
-            Examples(both[:, n_support:], batch.query_x.flatten(2)),
+            Examples(both[:, :n_support], batch.support_x.flatten(2), batch.support_mask),
+            Examples(both[:, n_support:], batch.query_x.flatten(2), batch.query_mask),
         )
+
+    def _embedded(self, body: Params, x: Tensor, n_support: int, mask: Tensor | None) -> Tensor:
+        """Features; a backbone without a word of masks is never given one."""
+        if mask is None:
+            return self.backbone(body, x, n_support)
+        return self.backbone(body, x, n_support, mask)  # type: ignore[call-arg]
 
     def without_frozen(self, params: Params) -> Params:
         """The parameters; those of a frozen backbone as constants."""
@@ -242,36 +257,47 @@ class ComposedLearner:
         return {n: p.detach() if "backbone." in n else p for n, p in params.items()}
 
     def _targets(self, batch: Tensors, mean: Tensor | None) -> Tensor:
-        """``(T, S, O)``: one-hot classes, or what the prior mean leaves of the labels."""
+        """``(T, S, O)``: one-hot classes, or what the prior mean leaves of the labels.
+
+        Zero in the place of padding.
+        """
         if self.info.kind == "classification":
             shared = self.info.shared_classes  # then a support set may lack some
             ways = self.outputs if shared else int(batch.support_y.max()) + 1
-            return F.one_hot(batch.support_y, ways).to(batch.support_x.dtype)
-        return batch.support_y if mean is None else batch.support_y - mean
+            targets = F.one_hot(batch.support_y, ways).to(batch.support_x.dtype)
+        else:
+            targets = batch.support_y if mean is None else batch.support_y - mean
+        return padding.only_real(targets, batch.support_mask)
 
     # --- losses ---------------------------------------------------------------------------------
 
-    def losses(self, predictions: Tensor, y: Tensor) -> Tensor:
+    def losses(self, predictions: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
         """Mean loss of each task ``(T,)``: cross-entropy for classes, else squared error."""
-        return task_losses(self.info, predictions, y)
+        return task_losses(self.info, predictions, y, mask)
 
     def meta_loss(self, params: Params, batch: Tensors, progress: float) -> Tensor:
         """The scalar that meta-training lowers, by the strategy's rule (see ``rules.py``)."""
         return rules.meta_loss(self, params, batch, progress)
 
 
-def task_losses(info: FamilyInfo, predictions: Tensor, y: Tensor) -> Tensor:
+def task_losses(
+    info: FamilyInfo, predictions: Tensor, y: Tensor, mask: Tensor | None = None
+) -> Tensor:
     """Mean loss of each task ``(T,)``: cross-entropy for classes, else squared error.
 
     Args:
         info: says which.
         predictions: ``(T, N, O)``.
         y: labels ``(T, N)`` or targets ``(T, N, O)``.
+        mask: ``(T, N)``, the examples that count; None: all.
     """
     if info.kind == "regression":
-        return (predictions - y).square().mean(dim=(1, 2))
+        errors = (predictions - y).square()
+        if mask is None:
+            return errors.mean(dim=(1, 2))
+        return padding.mean(errors, mask).mean(dim=(1, 2))
     losses = F.cross_entropy(predictions.flatten(0, 1), y.flatten(), reduction="none")
-    return losses.reshape(y.shape).mean(1)
+    return padding.mean(losses.reshape(y.shape), mask).squeeze(1)
 
 
 def beside(x: Tensor, context: Tensor) -> Tensor:

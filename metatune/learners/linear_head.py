@@ -11,6 +11,7 @@ from torch import Tensor
 from metatune.learners.backbones import init_linear, linear
 from metatune.learners.heads import class_means, ridge_weights, with_one
 from metatune.learners.interface import Params
+from metatune.learners.padding import only_real
 from metatune.strategy import Linear
 
 
@@ -37,13 +38,16 @@ class LinearHead:
     def _cosine(self) -> bool:
         return self.part.similarity == "cosine"
 
-    def start(self, learned: Params, support: Tensor, targets: Tensor) -> Params:
+    def start(
+        self, learned: Params, support: Tensor, targets: Tensor, mask: Tensor | None = None
+    ) -> Params:
         """Where each task's steps start, ``(T, ...)``.
 
         Args:
             learned: what ``init`` made.
             support: features ``(T, S, F)``.
-            targets: ``(T, S, O)``.
+            targets: ``(T, S, O)``, zero in the place of padding.
+            mask: ``(T, S)``, the examples that are real; None: all.
         """
         tasks = len(support)
         match self.part.start:
@@ -61,7 +65,8 @@ class LinearHead:
                     return {"weight": means.transpose(1, 2)}
                 return {"weight": 2 * means.transpose(1, 2), "bias": -means.square().sum(2)}
             case "ridge":
-                weights = ridge_weights(with_one(support), targets, self.part.penalty)
+                x = only_real(with_one(support), mask)
+                weights = ridge_weights(x, targets, self.part.penalty)
                 return {"weight": weights[:, :-1], "bias": weights[:, -1]}
 
     def __call__(self, params: Params, features: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -68,12 +69,15 @@ class OwnNetwork:
     network: nn.Module
     features: int
     support_shapes_query: bool = False
+    masks: ClassVar[bool] = True  # for nothing is taken over examples
 
     def init(self, generator: torch.Generator) -> Params:
         """The network's own weights, whatever the seed."""
         return {name: p.detach().clone() for name, p in self.network.named_parameters()}
 
-    def __call__(self, params: Params, x: Tensor, n_support: int) -> Tensor:
+    def __call__(
+        self, params: Params, x: Tensor, n_support: int, mask: Tensor | None = None
+    ) -> Tensor:
         tasks, examples = x.shape[:2]
         shapes = {name: p.ndim for name, p in self.network.named_parameters()}
         if all(params[name].ndim == ndim for name, ndim in shapes.items()):

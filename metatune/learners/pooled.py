@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from metatune.learners.interface import Tensors
+from metatune.learners.interface import Tensors, to_tensors
+from metatune.learners.padding import by_size, put
 from metatune.learners.regressors import Regressor
 from metatune.strategy import Pooled
 from metatune.strategy.own import load_own
@@ -53,6 +55,37 @@ def summary_length(part: Pooled, info: FamilyInfo) -> int:
     return inputs + LABELS_SUMMARY + (inputs if part.input_summary else 0)
 
 
+def designs(batch: Tensors, input_summary: bool) -> Iterator[tuple[Floats, Floats]]:
+    """``design`` of tasks of any size, for each output; zeros in the place of padding."""
+    tasks, alike = zip(*by_size(batch), strict=True)
+    for output in range(batch.support_y.shape[2]):
+        rows = [
+            design(
+                own.support_x.flatten(2).numpy(),
+                own.support_y[..., output].numpy(),
+                own.query_x.flatten(2).numpy(),
+                input_summary,
+            )
+            for own in alike
+        ]
+        support, query = zip(*rows, strict=True)
+        yield (
+            _padded(tasks, support, batch.support_mask),
+            _padded(tasks, query, batch.query_mask),
+        )
+
+
+def _padded(tasks: Sequence[list[int]], of_each: Sequence[Floats], mask: Tensor | None) -> Floats:
+    """``(T, N, F)`` from what the tasks of each size have."""
+    if mask is None:
+        return of_each[0]
+    like = torch.from_numpy(of_each[0])
+    found = like.new_zeros(*mask.shape, like.shape[2])
+    for own, values in zip(tasks, of_each, strict=True):
+        put(found, mask, own, torch.from_numpy(values))
+    return found.numpy()
+
+
 def _summary(y: Floats) -> Floats:
     """``(..., n)`` labels -> ``(..., 5)``: number, mean, standard deviation, lowest, highest."""
     number = np.full(y.shape[:-1], y.shape[-1], y.dtype)
@@ -77,21 +110,14 @@ class PooledModel:
 
     def attach(self, batch: Tensors, *, training: bool) -> Tensors:
         """The batch with predictions; in training by regressors that have not seen its group."""
-        x, y, queries = (
-            t.detach().double().numpy() for t in (batch.support_x, batch.support_y, batch.query_x)
-        )
-        support, query = np.zeros(y.shape), np.zeros((*queries.shape[:2], y.shape[2]))
+        seen_by_it = ("support_x", "support_y", "query_x")
+        exact = replace(batch, **{n: getattr(batch, n).detach().double() for n in seen_by_it})
+        support, query = np.zeros(batch.support_y.shape), np.zeros(batch.query_y.shape)
         by_fold: dict[int | None, list[int]] = {}
         for task in range(len(batch)):
             fold = self.fold_of[batch.groups[task]] if training and self.without else None
             by_fold.setdefault(fold, []).append(task)
-        for output in range(y.shape[2]):
-            rows = design(
-                x.reshape(*x.shape[:2], -1),
-                y[..., output],
-                queries.reshape(*queries.shape[:2], -1),
-                self.part.input_summary,
-            )
+        for output, rows in enumerate(designs(exact, self.part.input_summary)):
             for fold, tasks in by_fold.items():
                 model = (self.on_all if fold is None else self.without[fold])[output]
                 for values, seen in ((support, rows[0][tasks]), (query, rows[1][tasks])):
@@ -118,16 +144,17 @@ def fit_pooled(
     """
     rows, targets, folds = [], [], []
     for batch in batches:
-        x, queries = batch.support_x, batch.query_x
-        y = batch.support_y.astype(np.float64)
-        flat = (x.reshape(*x.shape[:2], -1), queries.reshape(*queries.shape[:2], -1))
-        of_output = [
-            design(flat[0], y[..., o], flat[1], part.input_summary)[1] for o in range(y.shape[2])
-        ]
-        rows.append(np.stack(of_output).reshape(y.shape[2], -1, of_output[0].shape[2]))
-        targets.append((batch.query_y - y.mean(1, keepdims=True)).reshape(-1, y.shape[2]))
-        of_task = [fold_of.get(group, -1) for group in batch.groups]
-        folds.append(np.repeat(of_task, queries.shape[1]))
+        tensors = to_tensors(batch)
+        exact = replace(tensors, support_y=tensors.support_y.double())
+        y, mask = exact.support_y.numpy(), batch.support_mask
+        level = y.mean(1, keepdims=True, where=True if mask is None else mask[..., None])
+        of_task = np.array([[fold_of.get(group, -1)] for group in batch.groups])
+        seen = (
+            np.ones(batch.query_y.shape[:2], bool) if batch.query_mask is None else batch.query_mask
+        )
+        rows.append(np.stack([query[seen] for _, query in designs(exact, part.input_summary)]))
+        targets.append((batch.query_y - level)[seen])
+        folds.append(np.broadcast_to(of_task, seen.shape)[seen])
     inputs, labels, fold = np.concatenate(rows, 1), np.concatenate(targets), np.concatenate(folds)
 
     def fit(kept: NDArray[np.bool_]) -> list[Regressor]:

@@ -7,6 +7,7 @@ from math import log
 import torch
 from torch import Tensor
 
+from metatune.learners import padding
 from metatune.learners.interface import Params, Tensors
 from metatune.strategy import Forecast, Pooled, PriorMean, SupportMean
 from metatune.tasks.base import FamilyInfo
@@ -36,7 +37,8 @@ def values(
             assert batch.support_pooled is not None
             assert batch.query_pooled is not None
             blend = params["blend"] if part.learn else part.blend
-            own, others = batch.support_y.mean(1, keepdim=True), means_of_others(batch.support_y)
+            y, mask = batch.support_y, batch.support_mask
+            own, others = padding.mean(y, mask), means_of_others(y, mask)
             return others + blend * batch.support_pooled, own + blend * batch.query_pooled
         case Forecast():
             column = [info.forecasts[part.name]]
@@ -47,15 +49,17 @@ def values(
 def _shrunk(part: SupportMean, params: Params, batch: Tensors) -> tuple[Tensor, Tensor]:
     strength = params["log_strength"].exp() if part.learn else part.strength
     mean = params["mean"] if part.learn else part.mean
-    shots = batch.support_y.shape[1]
-    level = (batch.support_y.sum(1, keepdim=True) + strength * mean) / (shots + strength)
+    y, mask = batch.support_y, batch.support_mask
+    total = padding.only_real(y, mask).sum(1, keepdim=True)
+    level = (total + strength * mean) / (padding.count(mask, y) + strength)
     return level, level.expand(-1, batch.query_x.shape[1], -1)
 
 
-def means_of_others(y: Tensor) -> Tensor:
-    """``(T, S, O)``: the mean of all the other labels of the task.
+def means_of_others(y: Tensor, mask: Tensor | None = None) -> Tensor:
+    """``(T, S, O)``: the mean of all the other labels of the task that are real.
 
     A support example must not see its own label in what is taken off it: what is left would be
     smaller than what is left of a query example.
     """
-    return (y.sum(1, keepdim=True) - y) / (y.shape[1] - 1)
+    y = padding.only_real(y, mask)
+    return (y.sum(1, keepdim=True) - y) / (padding.count(mask, y) - 1)

@@ -48,7 +48,11 @@ def episode_losses(
     path = learner.predictions(params, batch, steps, _through(meta, progress))
     weights = step_weights(len(path), progress, meta.multi_step_until)
     return sum(
-        (w * learner.losses(p, batch.query_y) for w, p in zip(weights, path, strict=True) if w),
+        (
+            w * learner.losses(p, batch.query_y, batch.query_mask)
+            for w, p in zip(weights, path, strict=True)
+            if w
+        ),
         start=torch.zeros(()),
     )
 
@@ -86,6 +90,7 @@ def _reptile(learner: ComposedLearner, params: Params, batch: Tensors, progress:
         batch,
         support_x=torch.cat([batch.support_x, batch.query_x], 1),
         support_y=torch.cat([batch.support_y, batch.query_y], 1),
+        support_mask=batch.mask,
     )
     fixed = {name: p.detach() for name, p in params.items()}
     with torch.no_grad():
@@ -93,24 +98,31 @@ def _reptile(learner: ComposedLearner, params: Params, batch: Tensors, progress:
     pull = torch.stack(
         [(params[name] - phi).square().sum() for name, phi in adapted.items()]
     ).sum() / (2 * len(batch))
-    return learner.losses(predictions, batch.query_y).mean() + pull - pull.detach()
+    losses = learner.losses(predictions, batch.query_y, batch.query_mask)
+    return losses.mean() + pull - pull.detach()
 
 
 def _joint(learner: ComposedLearner, params: Params, batch: Tensors, progress: float) -> Tensor:
     """All examples of all tasks as one supervised batch: one "task" without a query."""
     params = learner.without_frozen(params)
     body = under("backbone.", params)
-    x = torch.cat([batch.support_x, batch.query_x], 1).flatten(0, 1).unsqueeze(0)
+    x = _all_examples(batch.support_x, batch.query_x, batch.mask).unsqueeze(0)
     features = learner.backbone(body, x, x.shape[1])
     top = "joint." if learner.trains_classifier else "head."
     values = learner.layer(under(top, params), features)
     if learner.trains_classifier:
         assert batch.support_class is not None
         assert batch.query_class is not None
-        y = torch.cat([batch.support_class, batch.query_class], 1).flatten()
+        y = _all_examples(batch.support_class, batch.query_class, batch.mask)
         return F.cross_entropy(values[0], y)
-    y = torch.cat([batch.support_y, batch.query_y], 1).flatten(0, 1).unsqueeze(0)
+    y = _all_examples(batch.support_y, batch.query_y, batch.mask).unsqueeze(0)
     return learner.losses(values, y).mean()
+
+
+def _all_examples(support: Tensor, query: Tensor, mask: Tensor | None) -> Tensor:
+    """``(N, ...)``: the real ones of ``(T, S, ...)`` and ``(T, Q, ...)``, of all tasks."""
+    both = torch.cat([support, query], 1)
+    return both.flatten(0, 1) if mask is None else both[mask]
 
 
 def _cross_fitted(

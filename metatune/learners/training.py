@@ -144,5 +144,6 @@ def is_hopeless(info: FamilyInfo, loss: float, batch: Tensors) -> bool:
     """
     if info.kind == "regression":
         targets = torch.cat([batch.support_y, batch.query_y], 1)
+        targets = targets if batch.mask is None else targets[batch.mask]
         return loss > 1e3 * float(targets.var(correction=0))
     return loss > 1e5 * log(max(2, info.train_classes, int(batch.support_y.max()) + 1))

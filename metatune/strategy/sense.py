@@ -92,7 +92,7 @@ def _prior(strategy: Strategy, info: FamilyInfo, episode: Episode) -> Iterator[s
     if problem := own_problem(prior.regressor, "models"):
         what = problem.replace("model.use", "prior.model", 1).replace("model.", "prior.", 1)
         yield what.replace("allowed: module", f"allowed: {', '.join(MODELS)}, module", 1)
-    if min(e.n_support for e in (episode, *strategy.diet.episodes(episode))) < 2:
+    if min(e.least_support for e in (episode, *strategy.diet.episodes(episode))) < 2:
         yield "prior pooled summarises other support points: it needs two or more"
 
 

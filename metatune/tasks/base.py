@@ -28,12 +28,16 @@ class Episode:
         query: query examples a class (regression: query points).
         per_class: False where shot and query count the examples of a whole task, whose classes
             are as its data have them.
+        fewest: support examples with which a task that has fewer than support and query ask for
+            takes part, padded; None: such a task is never drawn. Families whose tasks can all be
+            of one size take no notice.
     """
 
     way: int
     shot: int
     query: int
     per_class: bool = True
+    fewest: int | None = None
 
     @property
     def n_support(self) -> int:
@@ -43,10 +47,35 @@ class Episode:
     def n_query(self) -> int:
         return self.way * self.query if self.per_class else self.query
 
+    @property
+    def least_support(self) -> int:
+        """Support examples of the smallest task that takes part."""
+        return self.n_support if self.fewest is None else min(self.fewest, self.n_support)
+
+    @property
+    def least_examples(self) -> int:
+        """Examples, support and query together, of the smallest task that takes part."""
+        return self.n_support + self.n_query if self.fewest is None else self.least_support + 1
+
+    def divided(self, examples: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Support and query examples of tasks that have so many, each ``least_examples`` or more.
+
+        A task with fewer than both ask for gives its support their share of them, rounded down,
+        and ``least_support`` at least; the others are its query.
+        """
+        support, query = self.n_support, self.n_query
+        share = examples * support // (support + query)
+        own = np.minimum(np.maximum(share, self.least_support), support)
+        return own, np.minimum(examples - own, query)
+
 
 @dataclass(frozen=True)
 class TaskBatch:
     """``T`` tasks of one shape: ``S`` support and ``Q`` query examples each.
+
+    A smaller task is padded behind its real examples. What stands there is an example of the task
+    (its first support example, where nothing speaks against it), so that whatever is computed of
+    it is finite; it counts for nothing.
 
     Attributes:
         support_x: ``(T, S, *input_shape)`` float32.
@@ -58,6 +87,9 @@ class TaskBatch:
         support_class: ``(T, S)`` int64, the class's number among all classes of the split, for
             joint pre-training; None for regression.
         query_class: ``(T, Q)`` int64, likewise.
+        support_mask: ``(T, S)`` bool, True where an example is real, as at least one is; None:
+            all are.
+        query_mask: ``(T, Q)`` bool, likewise. There are both masks or none.
     """
 
     support_x: NDArray[np.float32]
@@ -68,6 +100,8 @@ class TaskBatch:
     groups: tuple[str, ...]
     support_class: NDArray[np.int64] | None = None
     query_class: NDArray[np.int64] | None = None
+    support_mask: NDArray[np.bool_] | None = None
+    query_mask: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)

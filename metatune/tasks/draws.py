@@ -45,10 +45,12 @@ def below(seeds: Seeds, purpose: int, limits: Whole | int) -> Whole:
 def without_replacement(seeds: Seeds, purpose: int, sizes: Whole, count: int) -> Whole:
     """``(T, count)``: for each seed so many distinct numbers in [0, size), in random order.
 
+    Where the size is below ``count`` all numbers come, and then -1.
+
     Args:
         seeds: ``(T,)``.
         purpose: tells this draw from others of the same seed.
-        sizes: ``(T,)``, each at least ``count`` and below 2^38.
+        sizes: ``(T,)``, each below 2^38.
         count: how many.
     """
     drawn = np.empty((len(seeds), count), np.int64)
@@ -62,12 +64,16 @@ def without_replacement(seeds: Seeds, purpose: int, sizes: Whole, count: int) ->
 
 def _shuffled(seeds: Seeds, purpose: int, sizes: Whole, count: int) -> Whole:
     """All numbers below the size in the order of their hashes, cut after ``count``."""
-    numbers = np.arange(int(sizes.max(initial=0)))
+    numbers = np.arange(max(count, int(sizes.max(initial=0))))
     order = (hashed(seeds, purpose, numbers.astype(np.uint64)) >> np.uint64(1)).view(np.int64)
     order = (order >> _LOW << _LOW) + numbers
     order[numbers >= sizes[:, None]] = _NONE
     order.sort(axis=1)
-    return order[:, :count] & ((1 << _LOW) - 1)
+    first = order[:, :count]
+    drawn: Whole = first & ((1 << _LOW) - 1)
+    if (sizes < count).any():
+        drawn[first == _NONE] = -1
+    return drawn
 
 
 def _first_distinct(seeds: Seeds, purpose: int, sizes: Whole, count: int) -> Whole:

@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypedDict
 
 import numpy as np
 
 from metatune.errors import DataError, first_of
 from metatune.tasks.base import SPLITS, Episode, Split
 from metatune.tasks.draws import Seeds, Whole, below, hashed, without_replacement
+
+
+class Labels(TypedDict):
+    """What a ``TaskBatch`` says of labels and classes, each ``(T, examples)``."""
+
+    support_y: Whole
+    query_y: Whole
+    support_class: Whole
+    query_class: Whole
 
 
 @dataclass(frozen=True)
@@ -37,8 +47,8 @@ class DrawnClasses:
         """``(T, way * query)`` examples."""
         return self.examples[:, :, self.shot :].reshape(len(self.examples), -1)
 
-    def labelled(self, numbers: Whole) -> dict[str, Whole]:
-        """What a ``TaskBatch`` says of labels and classes.
+    def labelled(self, numbers: Whole) -> Labels:
+        """The labels of a batch, and which classes they are.
 
         Args:
             numbers: ``(T, way)``: the number of each class among all that there are.

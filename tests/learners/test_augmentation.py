@@ -304,6 +304,18 @@ def test_copies_of_a_regression_repeat_targets() -> None:
     assert result.support_class is None
 
 
+def test_copies_of_a_padded_support_set_are_padded() -> None:
+    batch = table_tasks(2)
+    real = torch.arange(batch.support_x.shape[1]) < torch.tensor([[3], [2]])
+    every = torch.ones(batch.query_x.shape[:2], dtype=torch.bool)
+    padded = replace(batch, support_mask=real, query_mask=every)
+    for diet in (table_diet(copies=2), table_diet(copies=2, noise=0.1)):
+        result = augment(diet, padded, [1, 2], 0)
+        assert result.support_mask is not None
+        assert torch.equal(result.support_mask, real.repeat(1, 3))
+        assert result.query_mask is every
+
+
 # Images
 
 

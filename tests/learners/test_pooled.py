@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from families import MOLECULES, random_tasks
+from families import MOLECULES, alone, padded, random_tasks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import RidgeCV
@@ -70,6 +70,27 @@ def test_each_output_has_a_model_of_its_own():
         alone = fit_pooled(part, [arrays(own)], {}, seed=0).attach(own, training=False)
         for name in ("support_pooled", "query_pooled"):
             torch.testing.assert_close(getattr(both, name)[..., [output]], getattr(alone, name))
+
+
+# --- tasks of differing sizes ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("summary", [False, True])
+def test_padding_is_neither_fitted_nor_summarised(summary):
+    batch = padded(random_tasks(MOLECULES, EPISODE, tasks=20), [2, 6, 3, 5] * 5, [1, 8, 4, 2] * 5)
+    part, folds = Pooled(model="linear", input_summary=summary), {"train-0": 0, "train-1": 1}
+    folds |= {"train-2": 0, "train-3": 1}
+    masks = {n: getattr(batch, n).numpy() for n in ("support_mask", "query_mask")}
+    together = fit_pooled(part, [replace(arrays(batch), **masks)], folds, seed=0)
+    one_by_one = fit_pooled(part, [arrays(task) for task in alone(batch)], folds, seed=0)
+    for training in (True, False):
+        found = together.attach(batch, training=training)
+        for task, own in enumerate(alone(batch)):
+            expected = one_by_one.attach(own, training=training)
+            for name in ("support_pooled", "query_pooled"):
+                values = getattr(expected, name)[0]
+                kept = getattr(found, name)[task, : len(values)]
+                torch.testing.assert_close(kept, values, rtol=1e-3, atol=1e-4)
 
 
 # --- folds ----------------------------------------------------------------------------------------

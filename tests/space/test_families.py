@@ -82,6 +82,25 @@ def test_a_table_has_its_defaults_and_paths_as_seen_from_the_file() -> None:
     assert several.options(Path("/base"))["data"] == ["/abs/a.csv", "/base/b.parquet"]
 
 
+def test_the_fewest_support_rows_of_a_table_are_of_the_shape_of_its_tasks() -> None:
+    space = read(TABLE + "  shot: 16\n  query: 8\n  fewest: 3\n")
+    assert space.episode == Episode(1, 16, 8, per_class=False, fewest=3)
+    assert space.family.options(None) == read(TABLE).family.options(None)
+
+
+@pytest.mark.parametrize(("text", "told"), [
+    (TABLE + "  shot: 4\n  fewest: 5\n",
+     "family: found fewest 5 above shot 4; allowed: 1 to shot"),
+    (TABLE + "  fewest: 0\n", "family.fewest: found 0; allowed: greater than or equal to 1"),
+    (FORECAST + "  fewest: 3\n", "family.fewest: found the unknown key fewest; allowed: "),
+    ("family: {name: image_folder, data: d, fewest: 3}", "family.fewest: found the unknown key"),
+])  # fmt: skip
+def test_fewest_is_refused_where_it_says_nothing(text: str, told: str) -> None:
+    with pytest.raises(SpaceError) as refused:
+        read(text)
+    assert told in str(refused.value)
+
+
 def test_what_a_table_says_is_what_its_reader_takes() -> None:
     options = read(TABLE).family.options(Path("/base"))
     assert TableOptions.of(options) == TableOptions(("/base/data/*.csv",), "customer", "y")
@@ -140,7 +159,7 @@ def test_omniglot_says_its_background() -> None:
     ("data/*.csv", "''", "s.yaml:3: family.data: found an empty path; allowed: files, globs"),
     ("data/*.csv", "7", "s.yaml:3: family.data: found 7; allowed: a list"),
     ("y\n", "y\n  levls: 3\n", "s.yaml:6: family.levls: found the unknown key levls; allowed: "
-     "name, way, shot, query, data_dir, splits, fold, data, task"),
+     "name, way, shot, query, data_dir, splits, fold, data, fewest, task"),
     ("y\n", "y\n  predict: numbers\n", 's.yaml:6: family.predict: found "numbers"; allowed:'),
     ("y\n", "y\n  levels: 0\n", "s.yaml:6: family.levels: found 0"),
     ("y\n", "y\n  columns: {a: text}\n", "s.yaml:6: family.columns: found 'text' for 'a'"),

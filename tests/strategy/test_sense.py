@@ -381,3 +381,10 @@ def test_unusual_compositions_with_sense_are_accepted(
 def test_every_preset_offered_is_accepted_and_every_other_refused(info: FamilyInfo) -> None:
     for name, build in PRESETS.items():
         assert (said_of(info, build(info), {}) == []) == (name in presets_for(info)), name
+
+
+def test_pooled_models_need_two_support_points_in_the_smallest_task() -> None:
+    told = ["prior pooled summarises other support points: it needs two or more"]
+    strategy = RIDGE.model_copy(update={"prior": Pooled()})
+    for fewest, expected in ((None, []), (2, []), (1, told)):
+        assert problems(strategy, WAVES, Episode(1, 10, 10, fewest=fewest)) == expected

@@ -55,6 +55,17 @@ def test_a_task_that_is_drawn_whole_is_shuffled_whole():
     assert len({tuple(row) for row in drawn.tolist()}) > 40
 
 
+@given(given_seeds=SEEDS, count=st.integers(1, 40), data=st.data())
+def test_of_fewer_numbers_than_are_asked_for_all_come_and_then_none(given_seeds, count, data):
+    own = np.array(given_seeds, np.uint64)
+    sizes = np.array(data.draw(st.lists(st.integers(1, 60), min_size=len(own), max_size=len(own))))
+    drawn = without_replacement(own, 3, sizes, count)
+    for place, size in enumerate(sizes.tolist()):
+        whole = without_replacement(own[[place]], 3, sizes[[place]], min(size, count))
+        np.testing.assert_array_equal(drawn[place, :size], whole[0])
+        assert (drawn[place, size:] == -1).all()
+
+
 def test_purposes_and_neighbouring_seeds_are_apart():
     own = seeds(1000)
     assert len(set(hashed(own, 1).tolist()) | set(hashed(own, 2).tolist())) == 2000

@@ -38,6 +38,14 @@ class Table(FromFiles):
     query: int = Field(
         5, ge=1, le=100_000, description="query rows a task; of each class, where it draws some"
     )
+    fewest: int | None = Field(
+        None,
+        ge=1,
+        le=100_000,
+        description="support rows with which a task that has fewer than shot + query rows takes "
+        "part: its rows are divided in their proportion, with so many in the support at least and "
+        "one in the query. Left out, such tasks are never drawn",
+    )
     task: str = Field(
         min_length=1, description="the column that tells tasks apart; `file`: each file is a task"
     )
@@ -88,13 +96,23 @@ class Table(FromFiles):
                 raise ValueError(f"found columns for the {role} {column}; allowed: other columns")
         return self
 
+    @model_validator(mode="after")
+    def _fewest_is_no_more_than_shot(self) -> Table:
+        if self.fewest is not None and self.fewest > self.shot:
+            raise ValueError(
+                f"found fewest {self.fewest} above shot {self.shot}; allowed: 1 to shot"
+            )
+        return self
+
     _draws: bool = PrivateAttr(default=False)
 
     @property
     def episode(self) -> Episode:
         """The shape of a task: shot and query are rows, whatever their classes; where each task
         draws classes of its own, they are rows of each class."""
-        return Episode(self.way or 1, self.shot, self.query, per_class=self._draws)
+        return Episode(
+            self.way or 1, self.shot, self.query, per_class=self._draws, fewest=self.fewest
+        )
 
     def fitted(self, info: FamilyInfo) -> Table:
         """The same, knowing whether tasks draw classes of their own."""
@@ -103,5 +121,7 @@ class Table(FromFiles):
         return copy
 
     def options(self, base: Path | None) -> dict[str, Any]:
-        """As plain data, with absolute paths; and the number of classes, which makes the tasks."""
-        return super().options(base) | {"way": self.way}
+        """As plain data, with absolute paths; and the number of classes, which makes the tasks.
+        ``fewest`` belongs to the shape of tasks."""
+        plain = super().options(base) | {"way": self.way}
+        return {name: value for name, value in plain.items() if name != "fewest"}

@@ -56,6 +56,7 @@ FILE = "file"
 """As task: each file is a task, unless a column has this name."""
 NO_GROUP = "(no group)"
 MOST_CLASSES = 1024
+R2_QUERY = 3  # query rows that R2 takes: of one or two it has no mean
 HASHED = 1 << 22  # numbers that are hashed at a time
 _VERSION = "2"
 """Part of the cache's key: to be raised when the making of tables changes."""
@@ -605,8 +606,22 @@ class TableFamily:
         yield from data.notes
         enough = self._enough(episode)
         small = [name for name, ok in zip(data.tasks, enough, strict=True) if not ok]
+        whole, least = episode.n_support + episode.n_query, episode.least_examples
+        fewer = int((self._sizes[enough] < whole).sum()) if episode.fewest is not None else 0
+        if fewer:
+            yield (
+                f"{fewer} of {len(data.tasks)} tasks have fewer than {whole} rows and take part "
+                f"with what they have, {least} or more."
+            )
+            _, query = episode.divided(self._sizes[self._sizes >= least])
+            thin = int((query < R2_QUERY).sum())
+            if thin and info.metric == R2:
+                yield (
+                    f"{thin} of them have fewer than {R2_QUERY} query rows: their R2 may be far "
+                    "below 0 by chance alone, and metric: mse says more."
+                )
         if small:
-            needed = f"{episode.n_support + episode.n_query} rows"
+            needed = f"{least} rows"
             if self._classes is not None:
                 needed = f"{episode.way} classes of {episode.shot + episode.query} rows"
             yield (
@@ -622,6 +637,11 @@ class TableFamily:
     def check(self, episode: Episode) -> None:
         """Raise DataError unless every split has a task with enough rows, or classes of enough."""
         if self._classes is not None:
+            if episode.fewest is not None:
+                found = f"fewest {episode.fewest} where each task draws classes of its own"
+                raise DataError(
+                    f"table: found {found}; allowed: none, for all tasks are of one size"
+                )
             own, usable = self._classes, {s: bool(self.usable_groups(s, episode)) for s in SPLITS}
             sizes = {s: [own.sizes(task) for task in self._tasks_in(s)] for s in SPLITS}
             check_classes("table", episode, usable, sizes, "task", "rows")
@@ -631,7 +651,7 @@ class TableFamily:
             found = f"way {episode.way}, shot {episode.shot}, query {episode.query}"
             classes = f" (classes {first_of(self._data.classes)})" if self._data.classes else ""
             raise DataError(f"table: found {found}; allowed: way {way}{classes}, the others from 1")
-        needed = episode.n_support + episode.n_query
+        needed = episode.least_examples
         for split in SPLITS:
             if not self.usable_groups(split, episode):
                 most = {s: self._largest(s) for s in SPLITS}
@@ -651,8 +671,10 @@ class TableFamily:
         """Draw one task a seed: x ``(T, S, F)``; y ``(T, S, 1)``, or ``(T, S)`` for classes.
 
         A seed draws its group evenly, then one of the group's tasks evenly, then rows without
-        replacement; classes are as the rows have them. Where tasks have classes of their own, it
-        draws ``way`` of the task's classes, then rows of each; they stand class by class.
+        replacement; classes are as the rows have them. The rows of a smaller task are divided as
+        ``Episode.divided`` has it, and its first support row stands in the place of padding. Where
+        tasks have classes of their own, a seed draws ``way`` of the task's classes, then rows of
+        each; they stand class by class.
 
         Raises:
             DataError: where no group, or a group asked for, can hold such a task.
@@ -666,6 +688,10 @@ class TableFamily:
         task = pool.members[pool.draw(drawn, 2, group)]
         support, query = episode.n_support, episode.n_query
         rows = without_replacement(drawn, 3, self._sizes[task], support + query)
+        real = None
+        if (self._sizes[task] < support + query).any():
+            place, real = _places(episode, self._sizes[task])
+            rows = np.take_along_axis(rows, place, 1)
         rows += data.start[task][:, None]
         x, y = data.x[rows], data.y[rows]
         classes = bool(data.classes)
@@ -680,6 +706,8 @@ class TableFamily:
             groups=pool.names(group),
             support_class=y[:, :support] if classes else None,  # type: ignore[arg-type]
             query_class=y[:, support:] if classes else None,  # type: ignore[arg-type]
+            support_mask=None if real is None else real[:, :support],
+            query_mask=None if real is None else real[:, support:],
         )
 
     def _n_way(
@@ -718,7 +746,7 @@ class TableFamily:
     def _enough(self, episode: Episode) -> NDArray[np.bool_]:
         """``(T,)``: which tasks can hold an episode."""
         if self._classes is None:
-            return np.asarray(self._sizes >= episode.n_support + episode.n_query)
+            return np.asarray(self._sizes >= episode.least_examples)
         classes = np.diff(self._cells(episode.shot + episode.query).first)
         return np.asarray(classes >= episode.way)
 
@@ -741,3 +769,18 @@ class TableFamily:
 
     def _largest(self, split: Split) -> int:
         return int(self._sizes[self._tasks_in(split)].max())
+
+
+def _places(
+    episode: Episode, sizes: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Which of its rows, in the order they are drawn in, stands in each of a task's places.
+
+    Returns:
+        ``(T, S + Q)`` numbers of rows, 0 in the place of padding; and where there is none.
+    """
+    support, query = np.arange(episode.n_support), np.arange(episode.n_query)
+    own, others = (count[:, None] for count in episode.divided(sizes))
+    real = np.concatenate([support < own, query < others], 1)
+    place = np.concatenate([np.broadcast_to(support, (len(sizes), len(support))), own + query], 1)
+    return np.where(real, place, 0), real

@@ -120,6 +120,7 @@ def test_tasks_with_too_few_classes_are_told_and_never_drawn(tmp_path: Path) -> 
 @pytest.mark.parametrize(("episode", "told"), [
     (Episode(1, 1, 1), "table: found way 1, shot 1, query 1; allowed: way from 2"),
     (Episode(6, 2, 2), "no task of split 'train' has 6 classes of 4 rows, .* way at most 5 "),
+    (Episode(3, 2, 2, fewest=2), "table: found fewest 2 where each task draws .* allowed: none"),
     (Episode(3, 4, 3), "way at most 0 .*, or shot \\+ query at most 6 at way 3"),
 ])  # fmt: skip
 def test_what_no_task_can_hold_is_refused_with_what_some_can(own, episode, told) -> None:

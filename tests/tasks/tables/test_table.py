@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from user_tables import messy_folder, plain_rows, tables
+from user_tables import messy_folder, plain_rows, tables, uneven_rows
 
 from metatune.errors import DataError, MetatuneError, OptionError
 from metatune.tasks.base import ACCURACY, MSE, R2, SPLITS, Episode
@@ -62,6 +62,14 @@ def classes(tmp_path_factory: pytest.TempPathFactory) -> TableFamily:
 
 class TestNumbers(FamilyConformance):
     episode = EPISODE
+
+    @pytest.fixture
+    def part(self, numbers):
+        return numbers
+
+
+class TestSmallerTasks(FamilyConformance):
+    episode = Episode(1, 12, 16, per_class=False, fewest=4)
 
     @pytest.fixture
     def part(self, numbers):
@@ -231,6 +239,106 @@ def test_tasks_with_too_few_rows_are_counted_and_never_drawn(tmp_path: Path) -> 
     assert "t05" not in family.usable_groups(split, EPISODE)
     assert "t05" in family.usable_groups(split, Episode(1, 4, 4, per_class=False))
     assert "t05" not in family.sample(split, EPISODE, range(200)).groups
+
+
+# --- tasks of differing sizes ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory: pytest.TempPathFactory) -> TableFamily:
+    """38 tasks of 3 to 40 rows; ``number`` tells the row."""
+    frame = uneven_rows().drop(columns="label")
+    return opened(tmp_path_factory.mktemp("uneven"), frame, metric="mse")
+
+
+@settings(max_examples=60)
+@given(
+    shot=st.integers(1, 40), query=st.integers(1, 40), fewest=st.integers(1, 50),
+    rows=st.lists(st.integers(1, 100), min_size=1),
+)  # fmt: skip
+def test_rows_of_smaller_tasks_are_divided_as_shot_to_query(shot, query, fewest, rows) -> None:
+    episode = Episode(1, shot, query, per_class=False, fewest=fewest)
+    fewest = min(fewest, shot)
+    assert episode.least_support == fewest
+    sizes = np.array([n for n in rows if n >= episode.least_examples], np.int64)
+    for n, own, others in zip(sizes, *episode.divided(sizes), strict=True):
+        assert fewest <= own <= shot
+        assert 1 <= others <= query
+        assert own + others == min(n, shot + query)
+        if own > fewest:
+            assert own == min(n, shot + query) * shot // (shot + query)
+
+
+def test_without_fewest_tasks_are_whole_or_not_drawn(uneven) -> None:
+    assert Episode(1, 16, 16).least_examples == 32
+    tasks = uneven.sample("train", Episode(1, 16, 16, per_class=False), range(40))
+    assert tasks.support_mask is None
+    assert tasks.query_mask is None
+    sizes = dict(zip(uneven.data.tasks, uneven.data.sizes, strict=True))
+    assert min(sizes[group] for group in tasks.groups) >= 32
+
+
+@pytest.mark.parametrize("fewest", [1, 2, 8, 16])
+def test_every_task_with_a_row_more_than_fewest_takes_part(uneven, fewest: int) -> None:
+    episode = Episode(1, 16, 16, per_class=False, fewest=fewest)
+    sizes = dict(zip(uneven.data.tasks, uneven.data.sizes, strict=True))
+    drawn: set[str] = set()
+    for split in SPLITS:
+        groups = uneven.usable_groups(split, episode)
+        drawn |= set(groups)
+        tasks = uneven.sample(split, episode, range(len(groups)), groups)
+        if tasks.support_mask is None:
+            continue
+        for task, group in enumerate(groups):
+            support, query = tasks.support_mask[task], tasks.query_mask[task]
+            own, others = (int(n[0]) for n in episode.divided(sizes[group][None]))
+            assert (support.sum(), query.sum()) == (own, others)
+            x, y = tasks.support_x[task], tasks.support_y[task]
+            rows = np.concatenate([x[support], tasks.query_x[task][query]])[:, 0]
+            assert len(set(rows.tolist())) == min(sizes[group], 32)
+            first = np.broadcast_to(x[:1], x[~support].shape)
+            np.testing.assert_array_equal(x[~support], first)
+            np.testing.assert_array_equal(y[~support], np.broadcast_to(y[:1], y[~support].shape))
+    assert drawn == {name for name, n in sizes.items() if n > fewest}
+
+
+def test_a_whole_task_is_the_same_whether_or_not_smaller_ones_may_take_part(uneven) -> None:
+    whole = Episode(1, 10, 12, per_class=False)
+    (group, *_) = uneven.usable_groups("train", whole)
+    (small, *_) = set(uneven.usable_groups("train", replace(whole, fewest=2))) - set(
+        uneven.usable_groups("train", whole)
+    )
+    one = uneven.sample("train", whole, [5], [group])
+    other = uneven.sample("train", replace(whole, fewest=2), [5, 6], [group, small])
+    np.testing.assert_array_equal(one.support_x[0], other.support_x[0])
+    np.testing.assert_array_equal(one.query_y[0], other.query_y[0])
+    assert other.support_mask[0].all()
+    assert other.query_mask[0].all()
+    assert not (other.support_mask[1].all() and other.query_mask[1].all())
+
+
+def test_smaller_tasks_that_take_part_are_counted_beside_those_that_do_not(uneven) -> None:
+    told = uneven.notes(Episode(1, 16, 16, per_class=False, fewest=4))
+    assert (
+        "27 of 38 tasks have fewer than 32 rows and take part with what they have, 5 or more."
+        in told
+    )
+    assert "2 of 38 tasks have fewer than 5 rows and are never drawn: t00, t01." in told
+    told = uneven.notes(Episode(1, 16, 16, per_class=False, fewest=2))
+    assert not any("never drawn" in note for note in told)
+    with pytest.raises(DataError, match="with 61 rows, support and query together"):
+        uneven.check(Episode(1, 80, 16, per_class=False, fewest=60))
+
+
+def test_query_sets_that_are_too_small_for_r2_are_told(tmp_path: Path, uneven) -> None:
+    told = "8 of them have fewer than 3 query rows: their R2 may be far below 0 by chance alone, "
+    told += "and metric: mse says more."
+    family = opened(tmp_path, uneven_rows())
+    assert told in family.notes(Episode(1, 16, 4, per_class=False, fewest=2))
+    assert not any("R2" in note for note in family.notes(Episode(1, 16, 16, per_class=False)))
+    assert not any(
+        "R2" in note for note in uneven.notes(Episode(1, 16, 4, per_class=False, fewest=2))
+    )
 
 
 def test_few_groups_are_told_with_how_the_splits_fall(tmp_path: Path) -> None:
