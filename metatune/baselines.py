@@ -33,6 +33,9 @@ CLASSES = {
     "support_mean": ALONE,
     "logistic": ALONE,
     "nearest_neighbour": ALONE,
+    "pooled_linear": POOLED,
+    "boosted_trees": POOLED,
+    "pooled_ridge": CORRECTED,
     "protonet": CORRECTED,
     "good_embedding": CORRECTED,
 }

@@ -367,13 +367,17 @@ CLASSES = (
     """
 # What everything is compared with: each task by itself. Then what is tried first.
 default: logistic
-initial: [logistic, protonet, r2d2, good_embedding, cnp, fomaml]
+initial: [logistic, pooled_ridge, pooled_trees, protonet, r2d2, good_embedding, cnp, fomaml]
 """
     + _START
     + """\
     alone:                                           # each task by itself, to its optimum
       head: {kind: logistic, penalty: {float: [0.03, 30.0], log: true}}
       meta: {rule: none}
+    pooled:                                          # one classifier for all, corrected by ridge
+      prior: {kind: pooled, model: {choice: [linear, trees]}}
+      head: {kind: ridge, intercept: free, penalty: {float: [1.0, 1000.0], log: true}}
+      meta: {rule: first_order}
     prototypes:                                      # compare with the mean of each class
       backbone: {kind: mlp, width: 40, depth: 2}
       head: {kind: prototypes, distance: euclidean, scale: {float: [0.1, 10.0], log: true}}
@@ -395,6 +399,6 @@ initial: [logistic, protonet, r2d2, good_embedding, cnp, fomaml]
     + _OUTER
     + _END
     + """\
-verdict: {seeds: 3, finalists: 3, presets: [protonet, r2d2]}
+verdict: {seeds: 3, finalists: 3, presets: [pooled_ridge, pooled_trees, protonet]}
 """
 )
