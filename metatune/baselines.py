@@ -11,11 +11,13 @@ from dataclasses import dataclass, replace
 
 from metatune.errors import DataError
 from metatune.jobs import RungResult, TrialJob
-from metatune.presets import preset
+from metatune.presets import preset, presets_for
 from metatune.statistics import Estimate, claim_for, estimate, holm, sign_flip_p
 from metatune.tasks.base import SPLITS, Episode, FamilyInfo, TaskFamily
 
 SHOTS = (4, 8, 16, 32)
+PARTS = (1 / 4, 1 / 2, 1, 2)
+"""Of the support that a look at series proposes."""
 TASKS = 120
 RESOURCE = 300_000
 """Forward-equivalents of each: what 1,000 tasks of 16 rows take a pooled model with two folds."""
@@ -24,6 +26,16 @@ LEVEL = 0.05
 ALONE, POOLED, CORRECTED = "each task alone", "pooled", "pooled, corrected for the task"
 NUMBERS = {
     "ridge": ALONE,
+    "pooled_linear": POOLED,
+    "boosted_trees": POOLED,
+    "pooled_ridge": CORRECTED,
+    "pooled_trees": CORRECTED,
+}
+SERIES = {
+    "seasonal_naive": ALONE,
+    "last_value": ALONE,
+    "ridge": ALONE,
+    "seasonal_ridge": ALONE,
     "pooled_linear": POOLED,
     "boosted_trees": POOLED,
     "pooled_ridge": CORRECTED,
@@ -66,7 +78,7 @@ def baselines(
     family: TaskFamily,
     query: int,
     *,
-    most_shots: int = SHOTS[-1],
+    shots: Sequence[int] | None = None,
     seed: int = 0,
     tasks: int = TASKS,
     resource: int = RESOURCE,
@@ -77,7 +89,7 @@ def baselines(
     Args:
         family: where tasks come from; its options need not be known.
         query: query rows a task.
-        most_shots: support rows, at most.
+        shots: numbers of support rows, of which those that fit are taken; None: ``SHOTS``.
         seed: every draw follows from it.
         tasks: ``select`` tasks that each is judged on.
         resource: what each may use, in forward-equivalents.
@@ -87,14 +99,11 @@ def baselines(
         DataError: no number of shots fits, or a baseline failed.
     """
     info = family.info
-    episodes = [
-        Episode(info.train_classes or 1, shot, query, per_class=False)
-        for shot in SHOTS
-        if shot <= most_shots
-    ]
+    shots = SHOTS if shots is None else shots
+    episodes = [Episode(info.train_classes or 1, s, query, per_class=False) for s in shots]
     episodes = [episode for episode in episodes if _fits(family, episode)]
     if not episodes:
-        family.check(Episode(info.train_classes or 1, SHOTS[0], query, per_class=False))
+        family.check(Episode(info.train_classes or 1, shots[0], query, per_class=False))
     results: dict[tuple[str, int], RungResult] = {}
     for episode in episodes:
         for name in ways_of(info):
@@ -106,7 +115,17 @@ def baselines(
 
 def ways_of(info: FamilyInfo) -> dict[str, str]:
     """The presets that are compared, with what each shares across tasks."""
+    if info.forecasts:
+        offered = presets_for(info)  # where the last value is the season before, it stands once
+        return {name: kind for name, kind in SERIES.items() if name in offered}
     return CLASSES if info.kind == "classification" else NUMBERS
+
+
+def shots_of(info: FamilyInfo, episode: Episode) -> tuple[int, ...] | None:
+    """Of series, parts and multiples of the steps that are proposed to learn from; else None."""
+    if not info.forecasts:
+        return None
+    return tuple(sorted({max(2, round(part * episode.shot)) for part in PARTS}))
 
 
 def _fits(family: TaskFamily, episode: Episode) -> bool:
