@@ -11,12 +11,14 @@ from dataclasses import dataclass, replace
 
 from metatune.errors import DataError
 from metatune.jobs import RungResult, TrialJob
-from metatune.presets import preset
+from metatune.presets import preset, presets_for
 from metatune.statistics import Estimate, claim_for, estimate, holm, sign_flip_p
 from metatune.tasks.base import SPLITS, Episode, FamilyInfo, TaskFamily
 
 SHOTS = (4, 8, 16, 32)
 OF_EACH = (1, 2, 4, 8)  # of each class, where tasks draw classes of their own
+PARTS = (1 / 4, 1 / 2, 1, 2)
+"""Of the support that a look at series proposes."""
 TASKS = 120
 RESOURCE = 300_000
 """Forward-equivalents of each: what 1,000 tasks of 16 rows take a pooled model with two folds."""
@@ -30,10 +32,23 @@ NUMBERS = {
     "pooled_ridge": CORRECTED,
     "pooled_trees": CORRECTED,
 }
+SERIES = {
+    "seasonal_naive": ALONE,
+    "last_value": ALONE,
+    "ridge": ALONE,
+    "seasonal_ridge": ALONE,
+    "pooled_linear": POOLED,
+    "boosted_trees": POOLED,
+    "pooled_ridge": CORRECTED,
+    "pooled_trees": CORRECTED,
+}
 CLASSES = {
     "support_mean": ALONE,
     "logistic": ALONE,
     "nearest_neighbour": ALONE,
+    "pooled_linear": POOLED,
+    "boosted_trees": POOLED,
+    "pooled_ridge": CORRECTED,
     "protonet": CORRECTED,
     "good_embedding": CORRECTED,
 }
@@ -65,7 +80,7 @@ def baselines(
     query: int,
     *,
     way: int | None = None,
-    most_shots: int = SHOTS[-1],
+    shots: Sequence[int] | None = None,
     seed: int = 0,
     tasks: int = TASKS,
     resource: int = RESOURCE,
@@ -77,7 +92,8 @@ def baselines(
         family: where tasks come from; its options need not be known.
         query: query rows a task.
         way: classes a task, where tasks draw classes of their own: rows are then of each class.
-        most_shots: support rows, at most.
+        shots: numbers of support rows, of which those that fit are taken; None: ``SHOTS``, or
+            ``OF_EACH`` class.
         seed: every draw follows from it.
         tasks: ``select`` tasks that each is judged on.
         resource: what each may use, in forward-equivalents.
@@ -88,12 +104,12 @@ def baselines(
     """
     info = family.info
     own = info.kind == "classification" and not info.shared_classes
-    shape = Episode(way or info.train_classes or 1, SHOTS[0], query, per_class=own)
-    shots = OF_EACH if own else SHOTS
-    episodes = [replace(shape, shot=shot) for shot in shots if shot <= most_shots]
+    shots = shots or (OF_EACH if own else SHOTS)
+    shape = Episode(way or info.train_classes or 1, shots[0], query, per_class=own)
+    episodes = [replace(shape, shot=shot) for shot in shots]
     episodes = [episode for episode in episodes if _fits(family, episode)]
     if not episodes:
-        family.check(replace(shape, shot=shots[0]))
+        family.check(shape)
     results: dict[tuple[str, int], RungResult] = {}
     for episode in episodes:
         for name in ways_of(info):
@@ -105,7 +121,18 @@ def baselines(
 
 def ways_of(info: FamilyInfo) -> dict[str, str]:
     """The presets that are compared, with what each shares across tasks."""
-    return CLASSES if info.kind == "classification" else NUMBERS
+    ways = SERIES if info.forecasts else CLASSES if info.kind == "classification" else NUMBERS
+    # Where the last value is the season before, it stands once; no pooled model knows classes that
+    # each task has of its own.
+    offered = presets_for(info)
+    return {name: kind for name, kind in ways.items() if name in offered}
+
+
+def shots_of(info: FamilyInfo, episode: Episode) -> tuple[int, ...] | None:
+    """Of series, parts and multiples of the steps that are proposed to learn from; else None."""
+    if not info.forecasts:
+        return None
+    return tuple(sorted({max(2, round(part * episode.shot)) for part in PARTS}))
 
 
 def _fits(family: TaskFamily, episode: Episode) -> bool:

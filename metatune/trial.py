@@ -192,7 +192,8 @@ class _Work:
             self.family.sample("train", diet, seeds[start : start + POOLED_CHUNK])
             for start in range(0, count, POOLED_CHUNK)
         )
-        return fit_pooled(strategy.prior, batches, fold_of_group(strategy, info), self.seed)
+        folds = fold_of_group(strategy, info)
+        return fit_pooled(strategy.prior, batches, folds, self.seed, info.train_classes)
 
     def pooled_cost(self, rung: int) -> int:
         """Forward-equivalents of fitting the pooled models of all rungs up to this one."""

@@ -19,6 +19,7 @@ def family(
     views=None,
     outputs: int = 1,
     forecasts=None,
+    shared_classes: bool = False,
 ) -> FamilyInfo:
     """A family of 12 classes (or none) in four groups a split."""
     classes = kind == "classification"
@@ -35,6 +36,7 @@ def family(
         about="some tasks",
         views=views or {},
         forecasts=forecasts or {},
+        shared_classes=shared_classes,
     )
 
 
@@ -42,6 +44,7 @@ IMAGES = family("classification", (1, 28, 28))
 SMALL_IMAGES = family("classification", (1, 8, 8))
 WAVES = family("regression", (1,))
 TABLES = family("classification", (12,))
+SEGMENTS = family("classification", (6,), grouped=True, shared_classes=True)
 SERIES = family("regression", (5,), grouped=True, forecasts={"last_value": 0, "seasonal_naive": 2})
 MOLECULES = family("regression", (14,), grouped=True, views={"fingerprint": (0, 10)})
 

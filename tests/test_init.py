@@ -69,7 +69,7 @@ def test_a_messy_folder_goes_from_init_to_a_leaderboard_and_resumes_elsewhere(
     results = read_run(run)
     ended = [row for row in rows_of(run) if isinstance(row, Ended)]
     assert {row.state for row in ended} <= {"completed", "stopped"}
-    assert select_table(results, 20).row_count == 10
+    assert select_table(results, 20).row_count >= 10  # all named ones, at least
     assert verdict_rows(results).row_count >= 5
     assert read_info(RunFolder.open(run))["family"]["options"]["target"] == "y"
     assert any("take part" in note for note in read_info(RunFolder.open(run))["notes"])

@@ -6,7 +6,7 @@ import inspect
 from types import ModuleType
 
 import pytest
-from families import IMAGES, MOLECULES, SERIES, TABLES, WAVES, family
+from families import IMAGES, MOLECULES, SEGMENTS, SERIES, TABLES, WAVES, family
 
 from metatune import presets
 from metatune.errors import SpaceError
@@ -24,7 +24,9 @@ from metatune.strategy import (
 )
 from metatune.tasks.base import Episode, FamilyInfo
 
-FAMILIES = [IMAGES, WAVES, TABLES, MOLECULES, SERIES, family("classification", (3, 5, 9))]
+FAMILIES = [
+    IMAGES, WAVES, TABLES, SEGMENTS, MOLECULES, SERIES, family("classification", (3, 5, 9)),
+]  # fmt: skip
 FILES = [
     presets.amortised, presets.closed_form, presets.gradient, presets.metric, presets.naive,
     presets.transfer,
@@ -34,7 +36,9 @@ NEED_CLASSES = {
     "proto_maml", "protonet", "cosine_protonet", "baseline_plus_plus", "good_embedding",
     "logistic",
 }  # fmt: skip
-NEED_NUMBERS = {"pooled_trees", "pooled_linear", "pooled_ridge", "boosted_trees"}
+NEED_NUMBERS_OR_SHARED_CLASSES = {
+    "pooled_trees", "pooled_linear", "pooled_ridge", "boosted_trees",
+}  # fmt: skip
 NEED_FINGERPRINTS = {"tanimoto_gp", "tanimoto_neighbours"}
 NEED_FORECASTS = {"seasonal_naive", "last_value", "seasonal_ridge"}
 
@@ -44,14 +48,15 @@ NEED_FORECASTS = {"seasonal_naive", "last_value", "seasonal_ridge"}
 
 @pytest.mark.parametrize("info", FAMILIES)
 def test_presets_make_sense_wherever_they_are_offered(info: FamilyInfo) -> None:
-    episode = Episode(1, 2, 5) if info.kind == "regression" else Episode(20, 1, 5)
+    episode = Episode(1, 2, 5) if info.kind == "regression" else Episode(12, 1, 5)
     for name in presets_for(info):
         assert problems(preset(name, info), info, episode) == [], name
 
 
 @pytest.mark.parametrize(("info", "refused"), [
-    (IMAGES, NEED_NUMBERS | NEED_FINGERPRINTS | NEED_FORECASTS),
-    (TABLES, NEED_NUMBERS | NEED_FINGERPRINTS | NEED_FORECASTS),
+    (IMAGES, NEED_NUMBERS_OR_SHARED_CLASSES | NEED_FINGERPRINTS | NEED_FORECASTS),
+    (TABLES, NEED_NUMBERS_OR_SHARED_CLASSES | NEED_FINGERPRINTS | NEED_FORECASTS),
+    (SEGMENTS, NEED_FINGERPRINTS | NEED_FORECASTS),
     (WAVES, NEED_CLASSES | NEED_FINGERPRINTS | NEED_FORECASTS),
     (MOLECULES, NEED_CLASSES | NEED_FORECASTS),
     (SERIES, NEED_CLASSES | NEED_FINGERPRINTS),

@@ -27,6 +27,12 @@ _TRAINING_ONLY = re.compile(r"(^|\.)(fold\d+|joint)\.")
 """Meta-parameters that no task is learned with: copies for cross-fitting, all train classes."""
 
 
+NO_CLASSIFIER = (
+    "prior.kind: found pooled, a classifier, which has no form without pickle; allowed: a strategy "
+    "without it, such as the next of the verdict (--trial)"
+)
+
+
 @dataclass(frozen=True)
 class Member:
     """A strategy with all that it learned.
@@ -106,6 +112,8 @@ def to_tensors(member: Member) -> dict[str, Tensor]:
     """
     found = {f"params/{name}": p for name, p in used(member.params).items()}
     if member.pooled is not None:
+        if member.pooled.classes:
+            raise ArtifactError(NO_CLASSIFIER)
         for output, regressor in enumerate(member.pooled.on_all):
             fitted = getattr(regressor, "fitted", regressor)
             for name, array in to_arrays(member.pooled.part.model, fitted).items():
@@ -125,6 +133,8 @@ def of_tensors(
     pooled = None
     arrays = _under("pooled/", tensors)
     if isinstance(strategy.prior, Pooled):
+        if info.kind == "classification":
+            raise ArtifactError(NO_CLASSIFIER)
         part, inputs = strategy.prior, summary_length(strategy.prior, info)
         each: list[Arrays] = [
             {n: t.numpy() for n, t in _under(f"{o}/", arrays).items()} for o in range(info.outputs)

@@ -48,8 +48,8 @@ class Tensors:
         query_x, query_y: likewise, with Q.
         support_class, query_class: numbers among all classes of the split; None in a regression.
         groups: the group of each task.
-        support_pooled, query_pooled: what the pooled prior model predicts, ``(T, S, outputs)``;
-            None without one.
+        support_pooled, query_pooled: what the pooled prior model predicts, ``(T, S, outputs)``,
+            of classes logarithms of probabilities; None without one.
         support_mask, query_mask: ``(T, S)`` and ``(T, Q)`` bool, True where an example is real;
             both None where all are.
     """

@@ -257,7 +257,10 @@ class ComposedLearner:
         return {n: p.detach() if "backbone." in n else p for n, p in params.items()}
 
     def _targets(self, batch: Tensors, mean: Tensor | None) -> Tensor:
-        """``(T, S, O)``: one-hot classes, or what the prior mean leaves of the labels.
+        """``(T, S, O)``: one-hot classes or labels, less what the prior mean says of them.
+
+        Of classes that is the gradient of the log-likelihood in the prior's logits: a head that
+        fits it takes a step of boosting (Friedman 2001, "Greedy function approximation").
 
         Zero in the place of padding.
         """
@@ -265,6 +268,7 @@ class ComposedLearner:
             shared = self.info.shared_classes  # then a support set may lack some
             ways = self.outputs if shared else int(batch.support_y.max()) + 1
             targets = F.one_hot(batch.support_y, ways).to(batch.support_x.dtype)
+            targets = targets if mean is None else targets - mean.softmax(2)
         else:
             targets = batch.support_y if mean is None else batch.support_y - mean
         return padding.only_real(targets, batch.support_mask)

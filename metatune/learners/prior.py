@@ -1,4 +1,4 @@
-"""Prior means of regressions: what is predicted before the learner on top fits the rest."""
+"""Prior means: what is predicted before the learner on top fits the rest."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ def init(part: PriorMean) -> Params:
 def values(
     part: PriorMean, params: Params, batch: Tensors, info: FamilyInfo
 ) -> tuple[Tensor, Tensor] | None:
-    """The prior mean at support ``(T, S, O)`` and query ``(T, Q, O)``; None where it is zero."""
+    """The prior mean at support ``(T, S, O)`` and query ``(T, Q, O)``; None where it is zero.
+
+    Values in a regression, logits of classes.
+    """
     match part:
         case SupportMean():
             return _shrunk(part, params, batch)
@@ -37,6 +40,8 @@ def values(
             assert batch.support_pooled is not None
             assert batch.query_pooled is not None
             blend = params["blend"] if part.learn else part.blend
+            if info.kind == "classification":
+                return blend * batch.support_pooled, blend * batch.query_pooled
             y, mask = batch.support_y, batch.support_mask
             own, others = padding.mean(y, mask), means_of_others(y, mask)
             return others + blend * batch.support_pooled, own + blend * batch.query_pooled

@@ -96,12 +96,13 @@ def _pooled(model: str) -> Strategy:
 
 @register
 def pooled_linear(info: FamilyInfo) -> Strategy:
-    """One linear model over all train tasks (scikit-learn's RidgeCV), without a correction.
+    """One linear model over all train tasks (scikit-learn's), without a correction for the task.
 
-    It sees an example's inputs and, of the task's support labels, number, mean, standard
-    deviation, lowest and highest; it predicts the difference to the support mean.
+    RidgeCV sees an example's inputs and, of the task's support labels, number, mean, standard
+    deviation, lowest and highest; it predicts the difference to the support mean. Of classes,
+    LogisticRegression sees the inputs, the number of support labels and each class's share of them.
     """
-    del info  # refused where there are classes
+    del info  # refused where each task has classes of its own
     return _pooled("linear")
 
 
@@ -109,10 +110,10 @@ def pooled_linear(info: FamilyInfo) -> Strategy:
 def boosted_trees(info: FamilyInfo) -> Strategy:
     """One model of boosted trees over all train tasks, without a correction for the task.
 
-    As ``pooled_linear`` with scikit-learn's HistGradientBoostingRegressor (Ke et al. 2017); see
+    As ``pooled_linear`` with scikit-learn's HistGradientBoosting (Ke et al. 2017); see
     ``pooled_trees`` for the same with each task's own ridge on what it leaves.
     """
-    del info  # refused where there are classes
+    del info  # refused where each task has classes of its own
     return _pooled("trees")
 
 
@@ -134,8 +135,10 @@ def pooled_trees(info: FamilyInfo) -> Strategy:
     The practitioner's way: one pooled model that sees inputs and a summary of the task's support
     labels, corrected for the task. Trees (scikit-learn's, Ke et al. 2017) are fitted without the
     episode's group where penalty, scale and blend are learned (``meta.cross_fit``), on all after.
+    Of classes, ridge fits the labels less the probabilities that the trees give, and is added to
+    their logits.
     """
-    del info  # refused where there are classes
+    del info  # refused where each task has classes of its own
     return _around_pooled("trees")
 
 
@@ -143,8 +146,9 @@ def pooled_trees(info: FamilyInfo) -> Strategy:
 def pooled_ridge(info: FamilyInfo) -> Strategy:
     """One linear model over all train tasks, and each task's own ridge on what it leaves.
 
-    As ``pooled_trees`` with scikit-learn's RidgeCV: ridge around the pooled mean. Penalty, scale
-    and blend are learned on episodes whose group the pooled model has not seen.
+    As ``pooled_trees`` with scikit-learn's RidgeCV, of classes LogisticRegression: ridge around the
+    pooled mean. Penalty, scale and blend are learned on episodes whose group the pooled model has
+    not seen.
     """
-    del info  # refused where there are classes
+    del info  # refused where each task has classes of its own
     return _around_pooled("linear")

@@ -15,7 +15,7 @@ from metatune.prior.table import Prior
 from metatune.space import Named, Params, ResolvedSpace, deep_merge
 from metatune.space.validation import check
 from metatune.strategy import Strategy, problems
-from metatune.strategy.prior import MODELS
+from metatune.strategy.prior import REGRESSORS
 from metatune.tasks.base import FamilyInfo
 
 
@@ -115,7 +115,7 @@ def _code(data: Any, named: bool = False) -> set[str]:
         return set().union(*(_code(x, named or key in ("use", "model")) for key, x in pairs))
     if isinstance(data, list):
         return set().union(*(_code(x, named) for x in data))
-    return {data} - MODELS.keys() if named and isinstance(data, str) else set()
+    return {data} - REGRESSORS.keys() if named and isinstance(data, str) else set()
 
 
 def _method(strategy: Strategy) -> tuple[str, str, str]:

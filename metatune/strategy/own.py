@@ -1,8 +1,8 @@
 """Parts of the user's own, found by name.
 
 A part is named ``module:name``, or by an entry point of one of the groups ``metatune.backbones``,
-``metatune.heads``, ``metatune.learners`` and ``metatune.models`` (scikit-learn regressors), as an
-installed package declares it::
+``metatune.heads``, ``metatune.learners`` and ``metatune.models`` (regressors and classifiers as
+scikit-learn has them), as an installed package declares it::
 
     [project.entry-points."metatune.backbones"]
     wavelets = "my_package.networks:Wavelets"

@@ -19,8 +19,8 @@ from metatune.strategy.heads import (
     Ridge,
 )
 from metatune.strategy.inner import NoInner, Steps
-from metatune.strategy.own import own_problem
-from metatune.strategy.prior import MODELS, Forecast, Pooled, SupportMean, ZeroMean
+from metatune.strategy.own import load_own, own_problem
+from metatune.strategy.prior import REGRESSORS, Forecast, Pooled, SupportMean, ZeroMean
 from metatune.tasks.base import Episode, FamilyInfo
 
 GRADIENT_RULES = ("second_order", "truncated", "implicit", "reptile")
@@ -76,7 +76,8 @@ def _prior(strategy: Strategy, info: FamilyInfo, episode: Episode) -> Iterator[s
     prior = strategy.prior
     if isinstance(prior, ZeroMean):
         return
-    if info.kind == "classification":
+    classes = info.kind == "classification"
+    if classes and not isinstance(prior, Pooled):
         yield f"prior {prior.kind} predicts numbers, {info.name} has classes: take zero"
     if strategy.meta.rule in ("joint", "reptile", "implicit"):
         rule = strategy.meta.rule
@@ -89,11 +90,29 @@ def _prior(strategy: Strategy, info: FamilyInfo, episode: Episode) -> Iterator[s
         yield from _forecast(prior, strategy, info)
     if not isinstance(prior, Pooled):
         return
-    if problem := own_problem(prior.regressor, "models"):
+    if problem := own_problem(prior.estimator(classes=classes), "models"):
         what = problem.replace("model.use", "prior.model", 1).replace("model.", "prior.", 1)
-        yield what.replace("allowed: module", f"allowed: {', '.join(MODELS)}, module", 1)
-    if min(e.least_support for e in (episode, *strategy.diet.episodes(episode))) < 2:
+        yield what.replace("allowed: module", f"allowed: {', '.join(REGRESSORS)}, module", 1)
+    if classes:
+        yield from _pooled_classes(prior, strategy, info)
+    elif min(e.least_support for e in (episode, *strategy.diet.episodes(episode))) < 2:
         yield "prior pooled summarises other support points: it needs two or more"
+
+
+def _pooled_classes(prior: Pooled, strategy: Strategy, info: FamilyInfo) -> Iterator[str]:
+    if not info.shared_classes:
+        yield (
+            f"prior pooled knows classes that are the same in every task, {info.name} has others "
+            "in each: take zero"
+        )
+    part = prior.estimator(classes=True)
+    if not own_problem(part, "models") and not hasattr(load_own(part, "models"), "predict_proba"):
+        yield f"prior.model {prior.model} gives no probabilities (predict_proba), as classes need"
+    if not isinstance(strategy.head, Ridge | GP):
+        yield (
+            f"prior pooled leaves residuals of classes, which head {strategy.head.kind} does not "
+            "fit: take ridge or gp"
+        )
 
 
 def _forecast(prior: Forecast, strategy: Strategy, info: FamilyInfo) -> Iterator[str]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from families import MOLECULES, SERIES, SMALL_IMAGES, TABLES, random_tasks
+from families import MOLECULES, SEGMENTS, SERIES, SMALL_IMAGES, TABLES, random_tasks
 from made import stored
 
 from metatune.artifact import files
 from metatune.artifact import members as m
 from metatune.artifact.loading import load
-from metatune.errors import SpaceError
+from metatune.errors import ArtifactError, SpaceError
 from metatune.learners.learner import build_learner
+from metatune.learners.pooled import PooledModel
 from metatune.presets import PRESETS, preset
 from metatune.strategy import Pooled, problems
 from metatune.tasks.base import Episode
@@ -78,3 +79,13 @@ def test_an_ensemble_predicts_the_mean_of_its_members(tmp_path):
     apart = torch.stack([predictions(one, "one"), predictions(two, "two")])
     torch.testing.assert_close(predictions(both, "both"), apart.mean(0))
     assert not torch.allclose(apart[0], apart[1])
+
+
+def test_a_pooled_classifier_is_refused_at_both_ends():
+    strategy, info = preset("pooled_linear", SEGMENTS), SEGMENTS
+    model = PooledModel(strategy.prior, (), (), {}, classes=info.train_classes)
+    member = m.Member(strategy, {}, model)
+    with pytest.raises(ArtifactError, match="found pooled, a classifier, which has no form"):
+        m.to_tensors(member)
+    with pytest.raises(ArtifactError, match="found pooled, a classifier, which has no form"):
+        m.of_tensors(strategy, info, info.train_classes, {})

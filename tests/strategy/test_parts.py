@@ -20,7 +20,14 @@ def test_a_gaussian_process_has_a_kernel_for_each_view_that_is_named(
     assert part.kernels() == kernels
 
 
-def test_regressors_go_by_short_names_or_by_their_own() -> None:
-    assert Pooled(model="linear").regressor == OwnPart(use="sklearn.linear_model:RidgeCV")
+def test_pooled_models_go_by_short_names_or_by_their_own() -> None:
+    ridge, logistic = (Pooled(model="linear").estimator(classes=c) for c in (False, True))
+    assert ridge == OwnPart(use="sklearn.linear_model:RidgeCV")
+    assert logistic.use == "sklearn.linear_model:LogisticRegression"
     part = Pooled(model="sklearn.svm:SVR", options={"C": 2.0})
-    assert part.regressor == OwnPart(use="sklearn.svm:SVR", options={"C": 2.0})
+    assert part.estimator(classes=False) == OwnPart(use="sklearn.svm:SVR", options={"C": 2.0})
+
+
+def test_options_stand_above_those_that_a_short_name_brings() -> None:
+    part = Pooled(model="linear", options={"max_iter": 5, "C": 2.0})
+    assert part.estimator(classes=True).options == {"max_iter": 5, "C": 2.0}

@@ -96,8 +96,17 @@ REFUSED: list[tuple[FamilyInfo, Strategy, dict[str, Any], list[str]]] = [
     # --- prior
     (TABLES, RIDGE, {"prior": SupportMean()},
      ["prior support predicts numbers, some has classes: take zero"]),
-    (TABLES, RIDGE, {"prior": Pooled(), "diet": Diet(shot=2)},
-     ["prior pooled predicts numbers, some has classes: take zero"]),
+    (TABLES, RIDGE, {"prior": Pooled()},
+     ["prior pooled knows classes that are the same in every task, some has others in each: take "
+      "zero"]),
+    (SHARED, PROTONET, {"prior": Pooled()},
+     ["prior pooled leaves residuals of classes, which head prototypes does not fit: take ridge or "
+      "gp"]),
+    (SHARED, RIDGE, {"prior": Pooled(model="sklearn.linear_model:Ridge")},
+     ["prior.model sklearn.linear_model:Ridge gives no probabilities (predict_proba), as classes "
+      "need"]),
+    (SHARED, RIDGE, {"prior": Pooled(), "meta": JOINT},
+     ["prior pooled leaves residuals, which meta.rule joint sees none of"]),
     (WAVES, MAML, {"prior": SupportMean(), "meta": JOINT},
      ["prior support leaves residuals, which meta.rule joint sees none of"]),
     (WAVES, MAML, {"prior": SupportMean(), "meta": REPTILE},
@@ -333,6 +342,8 @@ def test_several_problems_are_all_named() -> None:
     (MOLECULES, RAW, {"prior": Pooled(), "head": Ridge(learn=False)}),
     (MOLECULES, RAW, {"prior": Pooled(), "head": NearestNeighbour(), "meta": UNTRAINED}),
     (WAVES, RIDGE, {"prior": Pooled(model="sklearn.svm:SVR", options={"C": 3.0})}),
+    (SHARED, RAW, {"prior": Pooled()}),  # with one support point, too: its summary is of none
+    (SHARED, RAW, {"prior": Pooled(), "head": GP(rbf="raw")}),
     # Heads.
     (WAVES, RAW, {"head": NearestNeighbour(neighbours=3), "meta": UNTRAINED}),
     (TABLES, PROTONET, {"head": NearestNeighbour(), "meta": JOINT}),

@@ -61,7 +61,10 @@ HASHED = 1 << 22  # numbers that are hashed at a time
 _VERSION = "2"
 """Part of the cache's key: to be raised when the making of tables changes."""
 REGRESSION = ("ridge", "support_mean", "pooled_linear", "boosted_trees", "pooled_ridge")
-CLASSIFICATION = ("ridge", "support_mean", "logistic", "nearest_neighbour")
+CLASSIFICATION = (
+    "ridge", "support_mean", "logistic", "nearest_neighbour", "pooled_linear", "boosted_trees",
+    "pooled_ridge",
+)  # fmt: skip
 OWN_CLASSES = ("ridge", "logistic", "nearest_neighbour")
 """Where each task draws classes of its own: nothing is known of them beforehand."""
 

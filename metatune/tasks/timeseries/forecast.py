@@ -149,7 +149,12 @@ def open_forecast(options: ForecastOptions) -> ForecastFamily:
         OptionError: an option names what the files do not have.
         DataError: a file cannot be read, or nothing is left to learn from.
     """
-    series = filled(read_series(options.columns()), options.fill)
+    return as_forecasts(read_series(options.columns()), options)
+
+
+def as_forecasts(series: Series, options: ForecastOptions) -> ForecastFamily:
+    """Tasks of series that were read as the options say; errors as of ``open_forecast``."""
+    series = filled(series, options.fill)
     step = series.step
     if options.transform == "log":
         series = logarithms(series)
@@ -249,6 +254,11 @@ class ForecastFamily:
             return 1
         return folds(Counter(self._series.groups), self._setting.splits)
 
+    @property
+    def setting(self) -> Setting:
+        """From what, how it is judged, and how it is split."""
+        return self._setting
+
     @cached_property
     def fingerprint(self) -> str:
         """sha256 of values, times, groups and setting, in hex digits."""
@@ -327,7 +337,10 @@ class ForecastFamily:
             if not self.usable_groups(split, episode):
                 start, end = self._period(split, episode)
                 judged = f"{self._when(start)} to {self._when(end - 1)}" if start < end else "none"
-                allowed = "smaller shot, query, lags or gap, other shares in periods, periods: null"
+                allowed = (
+                    "smaller shot, query, lags or gap, a larger fill, other shares in periods, "
+                    "periods: null"
+                )
                 raise DataError(
                     f"{name}: found no stretch of {needed} steps (lags, support, query) with its "
                     f"query in the time of split {split!r} ({judged}); allowed: {allowed}"

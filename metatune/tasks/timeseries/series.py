@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from metatune.errors import DataError, OptionError, first_of
 from metatune.tasks.tables.columns import DATE_FORMATS, as_dates, as_numbers, as_text, guess_kind
-from metatune.tasks.tables.frames import Frame, find_files, read_frame, task_names
+from metatune.tasks.tables.frames import UNNAMED, Frame, find_files, read_frame, task_names
 from metatune.tasks.timeseries.steps import ALLOWED, Step, Whole, infer_step
 
 Floats = NDArray[np.float64]
@@ -159,6 +159,32 @@ def read_series(columns: Columns) -> Series:
         return _regular(columns, _read(columns, Path(scratch)))
 
 
+def shared_columns(columns: Columns) -> dict[str, int]:
+    """The other columns that never change within a series, with how many values each has.
+
+    Such a column may say what series share. Cells that are missing do not count.
+
+    Raises:
+        OptionError, DataError: as of ``read_series``.
+    """
+    with TemporaryDirectory() as scratch:
+        frame = _read(columns, Path(scratch))
+        name, named = _names(frame, columns)
+        known = {columns.time, columns.value}
+        if len(columns.series) == 1:
+            known |= set(columns.series)
+        found = {}
+        for other in map(str, frame.rows.columns):
+            if other in known or other.startswith(UNNAMED):
+                continue
+            cells = as_text(frame.rows[other]).to_numpy(object)
+            pairs = pd.DataFrame({"series": name[named], "cell": cells[named]}).dropna()
+            pairs = pairs.drop_duplicates()
+            if len(pairs) and not pairs["series"].duplicated().any():
+                found[other] = int(pairs["cell"].nunique())
+        return found
+
+
 def _regular(columns: Columns, frame: Frame) -> Series:
     """The values of each series on regular steps."""
     rows = len(frame.rows)
@@ -166,7 +192,10 @@ def _regular(columns: Columns, frame: Frame) -> Series:
     if rows == 0:
         raise DataError(f"{NAME}: found no rows in {len(frame.files)} files; allowed: some")
     name, named = _names(frame, columns)
-    times = _times(frame, columns)
+    form = columns.time_format or _time_format(frame.rows[columns.time], columns.time)
+    times = _times(frame, columns, form)
+    if form not in (columns.time_format, DATE_FORMATS[0]):
+        notes.append(f"{columns.time} is read as {form}.")
     kept = named & times.notna().to_numpy()
     _note(notes, frame, ~named, "the series has no name")
     _note(notes, frame, named & ~kept, f"{columns.time}, the time, is missing or none")
@@ -218,19 +247,20 @@ def _names(frame: Frame, columns: Columns) -> tuple[NDArray[Any], Mask]:
     return name.to_numpy(object), named
 
 
-def _times(frame: Frame, columns: Columns) -> pd.Series:
+def _time_format(column: pd.Series, name: str) -> str:
+    """How times are written, as they look."""
+    kind = guess_kind(name, column)
+    if not kind.startswith("date"):
+        first = next((str(cell)[:40] for cell in column.dropna()), "nothing")
+        allowed = "dates and times as in 2024-05-31 18:00, or time_format"
+        raise OptionError(NAME, "time", f"{first!r} in {name!r}", allowed)
+    return kind.partition(" ")[2] or DATE_FORMATS[0]
+
+
+def _times(frame: Frame, columns: Columns, form: str) -> pd.Series:
     """Points in time, without a zone: those that are given in one are UTC."""
-    column = frame.rows[columns.time]
-    form = columns.time_format
-    if form is None:
-        kind = guess_kind(columns.time, column)
-        if not kind.startswith("date"):
-            first = next((str(cell)[:40] for cell in column.dropna()), "nothing")
-            allowed = "dates and times as in 2024-05-31 18:00, or time_format"
-            raise OptionError(NAME, "time", f"{first!r} in {columns.time!r}", allowed)
-        form = kind.partition(" ")[2] or DATE_FORMATS[0]
     try:
-        times = as_dates(column, form)
+        times = as_dates(frame.rows[columns.time], form)
     except ValueError as error:
         raise OptionError(NAME, "time_format", f"{form!r} ({error})", "such as %d.%m.%Y") from error
     plain: pd.Series = times.dt.tz_localize(None).astype("datetime64[us]")

@@ -107,6 +107,10 @@ def test_numbers_are_judged_by_r2_and_classes_by_accuracy(numbers, classes, tmp_
     )  # fmt: skip
     assert classes.info.train_classes == 3
     assert classes.info.shared_classes
+    assert classes.info.baselines == (
+        "ridge", "support_mean", "logistic", "nearest_neighbour", "pooled_linear", "boosted_trees",
+        "pooled_ridge",
+    )  # fmt: skip
     assert classes.data.classes == ("maybe", "no", "yes")
     squared = opened(tmp_path, plain_rows(), metric="mse")
     assert squared.info.metric == MSE

@@ -1,35 +1,35 @@
-"""``metatune init``: looks at data and writes a space file that runs as it is.
-
-What it assumes (what is predicted, kinds of columns, shots) is printed and written down, so that
-it can be changed.
-"""
+"""A look at tables: which column is what, and how many rows a task can hold."""
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metatune.errors import DataError, RunError
-from metatune.space import load_yaml, parse_space, resolve
+from metatune.errors import DataError
+from metatune.init.space_file import (
+    AMORTISED,
+    END,
+    GRADIENT,
+    HOLD,
+    OUTER,
+    START,
+    Look,
+    data_line,
+    options_of,
+    short_paths,
+    word,
+    write_space,
+)
 from metatune.space.families import Table
-from metatune.space.source import Source, refuse
-from metatune.space.validation import check
 from metatune.tasks.base import Episode, notes_of
 from metatune.tasks.registry import open_family
 from metatune.tasks.tables.classes import ClassRows
-from metatune.tasks.tables.frames import find_files
 from metatune.tasks.tables.table import R2_QUERY, TableFamily
 
-HOLD = 0.8  # of the tasks have the rows that shot and query ask for, unless most are tiny
 MANY = 0.1  # of the tasks have fewer: then they take part with what they have
 FEWEST = 2  # support rows of these at least, so that pooled models have something to summarise
 LEAST = 4  # rows of a task: two to learn from, two to be judged on
@@ -38,24 +38,6 @@ SAME = 0.5  # of a task's targets are one value: R2 has nothing to explain in ma
 MANY_CLASSES = 20  # more: each task draws some of its own
 SHARED = 0.5  # of all classes are in a task, by the median; fewer: likewise
 MOST_WAY = 5
-RESERVED = {"true", "false", "null", "yes", "no", "on", "off"}
-
-
-@dataclass(frozen=True)
-class Look:
-    """What was seen, and what is assumed.
-
-    Attributes:
-        options: of the table, with paths as seen from ``base``.
-        family: the tasks.
-        episode: the shape that most tasks can hold.
-        said: sentences on what is assumed.
-    """
-
-    options: Table
-    family: TableFamily
-    episode: Episode
-    said: tuple[str, ...]
 
 
 def init(
@@ -86,19 +68,11 @@ def init(
         SpaceError, DataError: the data cannot be used so, with the reason.
         RunError: ``out`` is there already, or cannot be written.
     """
-    path = Path(out)
-    if path.exists():
-        raise RunError(f"{path} exists already: give another file by -o, or remove it")
-    found = look(data, task, target, group=group, predict=predict, base=path.absolute().parent)
-    text = space_text(found, full, trials, minutes)
-    plain, lines = load_yaml(text, str(path))
-    resolve(parse_space(plain, Source(str(path), lines)), found.family.info)  # it runs as it is
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"{path} cannot be written: {error.strerror}") from error
-    return found
+
+    def looked(base: Path) -> Look:
+        return look(data, task, target, group=group, predict=predict, base=base)
+
+    return write_space(looked, Path(out), full=full, trials=trials, minutes=minutes)
 
 
 def look(
@@ -115,8 +89,6 @@ def look(
     Args:
         base: the folder that paths of the options are seen from; None: the current one.
     """
-    base = base or Path.cwd()
-    paths = tuple(_seen_from(base, path) for path in _short(data))
     family = _opened(data, task, target, group, predict)
     info, sizes = family.info, family.data.sizes
     classes = family.data.classes
@@ -162,7 +134,7 @@ def look(
         shot=episode.shot,
         query=episode.query,
         fewest=episode.fewest,
-        data=paths,
+        data=short_paths(data, base),
         task=task,
         target=target,
         group=group,
@@ -170,7 +142,12 @@ def look(
         metric=metric,
         columns=dict(family.data.kinds),
     )
-    return Look(options, family, episode, (*said, *notes_of(family, episode)))
+    said.extend(notes_of(family, episode))
+    rest = NUMBERS
+    if classes:
+        rest = OWN_CLASSES if episode.per_class else CLASSES
+    section = tuple(_section(options, episode.per_class))
+    return Look(options, family, episode, tuple(said), section, rest)
 
 
 def _opened(
@@ -183,9 +160,7 @@ def _opened(
     way: int | None = None,
 ) -> TableFamily:
     asked = {"data": list(data), "task": task, "target": target, "group": group}
-    options, problems = check(Table, {**asked, "predict": predict, "metric": metric, "way": way})
-    refuse(problems, Source("the command line"))
-    assert options is not None
+    options = options_of(Table, {**asked, "predict": predict, "metric": metric, "way": way})
     family = open_family("table", None, options.options(None))
     assert isinstance(family, TableFamily)
     return family
@@ -258,63 +233,13 @@ def _mostly_same(family: TableFamily) -> float:
     return float(np.median([np.unique(y, return_counts=True)[1].max() / len(y) for y in parts]))
 
 
-# --- paths ---------------------------------------------------------------------------------------
-
-
-def _short(data: Sequence[str]) -> list[str]:
-    """The same files in fewer words, where a shell has written out a glob."""
-    if len(data) < 3:
-        return list(data)
-    files, _ = find_files(data)
-    folder, end = files[0].parent, files[0].suffix
-    for pattern in (str(folder), str(folder / f"*{end}")):
-        if all(f.parent == folder for f in files) and find_files([pattern])[0] == files:
-            return [pattern]
-    return list(data)
-
-
-def _seen_from(base: Path, path: str) -> str:
-    """A path as seen from a folder; an absolute one stays."""
-    expanded = Path(path).expanduser()
-    if expanded.is_absolute():
-        return str(expanded)
-    return Path(os.path.relpath(expanded.absolute(), base)).as_posix()
-
-
 # --- the space file ------------------------------------------------------------------------------
 
 
-def space_text(found: Look, full: int, trials: int, minutes: float) -> str:
-    """The text of the space file."""
-    info = found.family.info
-    groups = info.groups
-    tasks = {s: min(400, max(60, 2 * len(groups[s]))) for s in ("select", "confirm", "test")}
-    classes = info.kind == "classification"
-    return TEMPLATE.format(
-        assumed="\n".join(line for said in found.said for line in _comment(said)),
-        family="\n".join(_family_lines(found.options, classes and not info.shared_classes)),
-        full=full,
-        trials=trials,
-        minutes=f"{minutes:g}",
-        **tasks,
-        rest=CLASSES if classes else NUMBERS,
-    )
-
-
-def _comment(sentence: str) -> list[str]:
-    """A sentence as an item of a comment."""
-    plain = re.sub(r"[^\x20-\x7e]", "?", sentence)
-    return textwrap.wrap(
-        plain, 98, initial_indent="# - ", subsequent_indent="#   ", break_on_hyphens=False
-    )
-
-
-def _family_lines(options: Table, drawn: bool) -> Iterator[str]:
+def _section(options: Table, drawn: bool) -> Iterator[str]:
     """The section ``family``, a key a line, each with what it means."""
     yield "  name: table"
-    paths = ", ".join(word(path) for path in options.data)
-    one = len(options.data) == 1
-    yield f"  data: {paths if one else f'[{paths}]'}  # as seen from this file's folder"
+    yield data_line(options.data)
     yield f"  task: {word(options.task)}"
     yield f"  target: {word(options.target)}"
     if options.group is None:
@@ -340,78 +265,13 @@ def _family_lines(options: Table, drawn: bool) -> Iterator[str]:
         yield "    {}"
 
 
-def word(value: Any) -> str:
-    """Text as a YAML scalar: quoted where it could be read as something else."""
-    text = str(value)
-    plain = re.fullmatch(r"([A-Za-z_/]|\.\.?/)[\w./*-]*( [\w./*-]+)*", text, re.ASCII)
-    if plain and text.lower() not in RESERVED:
-        return text
-    quoted = json.dumps(text, ensure_ascii=False)
-    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in quoted)
-
-
-TEMPLATE = """\
-# Written by `metatune init`, which assumed:
-{assumed}
-# Check it with `metatune validate`, start it with `metatune run`.
-
-family:
-{family}
-seed: 0                                              # every random draw follows from it
-
-# Resource is counted in rows seen. A trial is scored at three rungs (a ninth, a third, all of it)
-# and stopped where it falls behind.
-resource: {{full: {full}, rungs: 3, reduction: 3}}
-tasks: {{select: {select}, confirm: {confirm}, test: {test}}}
-rounds: {{count: 1, growth: 2}}                        # 2: again, with twice the resource
-budget: {{trials: {trials}, minutes: {minutes}}}                  # the verdict included
-{rest}"""
-
-_GRADIENT = """\
-    gradient:                                        # MAML and its relatives
-      backbone: {kind: mlp, width: 40, depth: 2}
-      head: {kind: linear, start: learned}
-      inner:
-        kind: sgd
-        scope: all
-        steps: {int: [1, 5]}
-        lr: {float: [0.003, 0.3], log: true}
-      meta: {rule: {choice: [first_order, second_order]}}
-"""
-
-_AMORTISED = """\
-    amortised:                                       # a network reads the support and predicts
-      backbone: {kind: mlp, width: 40, depth: 2}
-      head: {kind: amortised, summary: {choice: [mean, attention]}, width: 128}
-      meta: {rule: first_order}
-"""
-
-_OUTER = """\
-  outer:                                             # how the meta-parameters are trained
-    lr: {float: [3.0e-4, 3.0e-2], log: true}
-    schedule: {choice: [constant, cosine]}
-    tasks_per_batch: {int: [4, 32], log: true}
-"""
-
-_START = """
-# What may be proposed. A knob is a leaf with {float: ..}, {int: ..} or {choice: ..};
-# of the subtrees under `choose`, exactly one is picked.
-strategy:
-  choose:
-"""
-
-_END = """
-# Who meets on the test tasks, opened once: the best of the search, the default, these, and
-# the naive baselines of tables.
-"""
-
 NUMBERS = (
     """
 # What everything is compared with: each task by itself. Then what is tried first.
 default: ridge
 initial: [ridge, pooled_ridge, pooled_trees, deep_kernel, cnp, fomaml]
 """
-    + _START
+    + START
     + """\
     alone:                                           # each task by itself, in closed form
       head: {kind: ridge, intercept: free, learn: false, penalty: {float: [0.1, 1000.0], log: true}}
@@ -426,26 +286,27 @@ initial: [ridge, pooled_ridge, pooled_trees, deep_kernel, cnp, fomaml]
       head: {kind: gp, rbf: {choice: [learned, learned+raw]}}
       meta: {rule: first_order, cross_fit: {choice: [none, group]}}
 """
-    + _AMORTISED
-    + _GRADIENT
-    + _OUTER
-    + _END
+    + AMORTISED
+    + GRADIENT
+    + OUTER
+    + END
     + """\
 verdict: {seeds: 3, finalists: 3, presets: [pooled_ridge, pooled_trees]}
 """
 )
 
-CLASSES = (
-    """
-# What everything is compared with: each task by itself. Then what is tried first.
-default: logistic
-initial: [logistic, protonet, r2d2, good_embedding, cnp, fomaml]
-"""
-    + _START
-    + """\
+_ALONE = """\
     alone:                                           # each task by itself, to its optimum
       head: {kind: logistic, penalty: {float: [0.03, 30.0], log: true}}
       meta: {rule: none}
+"""
+_POOLED = """\
+    pooled:                                          # one classifier for all, corrected by ridge
+      prior: {kind: pooled, model: {choice: [linear, trees]}}
+      head: {kind: ridge, intercept: free, penalty: {float: [1.0, 1000.0], log: true}}
+      meta: {rule: first_order}
+"""
+_NETWORKS = """\
     prototypes:                                      # compare with the mean of each class
       backbone: {kind: mlp, width: 40, depth: 2}
       head: {kind: prototypes, distance: euclidean, scale: {float: [0.1, 10.0], log: true}}
@@ -462,11 +323,32 @@ initial: [logistic, protonet, r2d2, good_embedding, cnp, fomaml]
         penalty: {float: [0.03, 30.0], log: true}
       meta: {rule: joint}
 """
-    + _AMORTISED
-    + _GRADIENT
-    + _OUTER
-    + _END
-    + """\
-verdict: {seeds: 3, finalists: 3, presets: [protonet, r2d2]}
+
+
+def _of_classes(pooled: str, initial: str, presets: str) -> str:
+    """What a space of classes says below its budget."""
+    return (
+        f"""
+# What everything is compared with: each task by itself. Then what is tried first.
+default: logistic
+initial: [logistic, {initial}, r2d2, good_embedding, cnp, fomaml]
 """
+        + START
+        + _ALONE
+        + pooled
+        + _NETWORKS
+        + AMORTISED
+        + GRADIENT
+        + OUTER
+        + END
+        + f"""\
+verdict: {{seeds: 3, finalists: 3, presets: [{presets}]}}
+"""
+    )
+
+
+CLASSES = _of_classes(
+    _POOLED, "pooled_ridge, pooled_trees, protonet", "pooled_ridge, pooled_trees, protonet"
 )
+OWN_CLASSES = _of_classes("", "protonet", "protonet, r2d2")
+"""Where each task draws classes of its own, which no pooled model knows."""
