@@ -91,7 +91,7 @@ def test_the_fewest_support_rows_of_a_table_are_of_the_shape_of_its_tasks() -> N
      "family: found fewest 5 above shot 4; allowed: 1 to shot"),
     (TABLE + "  fewest: 0\n", "family.fewest: found 0; allowed: greater than or equal to 1"),
     (FORECAST + "  fewest: 3\n", "family.fewest: found the unknown key fewest; allowed: "),
-    ("family: {name: image_folder, data: d, fewest: 3}", "family.fewest: found the unknown key fewest"),
+    ("family: {name: image_folder, data: d, fewest: 3}", "found the unknown key fewest"),
 ])  # fmt: skip
 def test_fewest_is_refused_where_it_says_nothing(text: str, told: str) -> None:
     with pytest.raises(SpaceError) as refused:
