@@ -6,7 +6,7 @@ down, so that it can be changed.
 
 from metatune.init.series import init_series, look_at_series, shot_and_query
 from metatune.init.space_file import Look, space_text, word
-from metatune.init.table import init, look, shots_and_query
+from metatune.init.table import init, look, shape_of, shots_and_query
 
 __all__ = [
     "Look",
@@ -14,6 +14,7 @@ __all__ = [
     "init_series",
     "look",
     "look_at_series",
+    "shape_of",
     "shot_and_query",
     "shots_and_query",
     "space_text",
