@@ -136,6 +136,14 @@ def test_any_space_makes_a_plan_or_is_refused_with_file_and_line(
     judge(path, opens=name in OPENS)
 
 
+def test_a_key_that_breaks_a_line_does_not_break_the_message(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text('family: {name: sinusoid}\n"a\\x85b\\nc": 1\ntasks: {"\\n": 1}\n')
+    with pytest.raises(SpaceError, match=r":2: a\?b\?c: found the unknown key a\?b\?c; allowed: "):
+        load_space(path)
+    judge(path)
+
+
 def judge(path: Path, *, opens: bool = True) -> None:
     """Read a space and make its plan; a refusal says where, what was found and what is allowed."""
     refused: MetatuneError | None = None
