@@ -18,8 +18,9 @@ check: $(INSTALLED)  ## format, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-verify: $(INSTALLED)  ## simulate whether the statistics keep their word; some minutes
+verify: $(INSTALLED)  ## whether the statistics keep their word, and no file brings it down; some minutes
 	$(BIN)/python benchmarks/honesty.py
+	METATUNE_FUZZ=2000 $(BIN)/python -m pytest tests/fuzz
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .

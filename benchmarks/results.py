@@ -81,8 +81,9 @@ def space_of(setting: Setting, kind: Kind) -> dict[str, Any]:
     if kind == "metatune":
         return plain
     return plain | {
-        "default": "scratch",
-        "initial": ["scratch"],
+        # A default that is lost ends a run, and networks from scratch may diverge.
+        "default": naive_of(setting),
+        "initial": [naive_of(setting), "scratch"],
         "common": {},
         "strategy": {
             # Numbers are learned as differences to the support's mean.
@@ -100,6 +101,11 @@ def space_of(setting: Setting, kind: Kind) -> dict[str, Any]:
         # The family's baselines take part in any case; the verdict is not what is looked for.
         "verdict": {"seeds": 1, "finalists": 1, "presets": [], "baselines": []},
     }  # fmt: skip
+
+
+def naive_of(setting: Setting) -> str:
+    """A way to learn that cannot be lost."""
+    return "nearest_neighbour" if setting.backbone is CONV else "support_mean"
 
 
 def searched(family: str, name: str, kind: Kind, seed: int, runs: Path) -> Run:
@@ -166,7 +172,9 @@ def tuned_from_scratch(run: Run) -> tuple[pd.Series, pd.DataFrame]:
     so it is scored here, each time from another initialisation.
     """
     board = leaderboard(run)
-    known = board["origin"].isin(["default", "proposed"]) & (board["state"] == "completed")
+    own = board["origin"].isin(["default", "initial", "proposed"])
+    own &= ~board["name"].isin(["nearest_neighbour", "support_mean"])
+    known = own & (board["state"] == "completed")
     best = board[known].iloc[0]
     folder, plan = session.planned(run.path)
     asked = History(plan.info.metric.sign, read_rows(folder)).trials[str(best.name)].asked

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from user_tables import plain_series
 
-from metatune.baselines import ALONE, CLASSES, NUMBERS, baselines, conclusion
+from metatune.baselines import ALONE, CLASSES, NUMBERS, baselines, conclusion, shots_of, ways_of
 from metatune.errors import DataError
-from metatune.init import look
+from metatune.init import look, look_at_series
 from metatune.tasks.tables.table import TableFamily
 
 
@@ -59,6 +60,19 @@ def test_classes_have_baselines_of_their_own(tmp_path: Path) -> None:
     assert [one.name for one in measured] == list(CLASSES)
     assert all(0 < one.score.mean <= 1 for one in measured)
     assert {one.kind for one in measured if one.name == "logistic"} == {ALONE}
+
+
+def test_series_are_compared_at_parts_of_the_support_that_is_proposed(tmp_path: Path) -> None:
+    plain_series(days=120).to_csv(tmp_path / "a.csv", index=False)
+    found = look_at_series([str(tmp_path / "a.csv")], ["shop"], "day", "sold")
+    assert shots_of(found.family.info, found.episode) == (14, 28, 56, 112)
+    measured = baselines(found.family, 7, shots=(14, 112), tasks=6, resource=3_000)
+    assert {one.shot for one in measured} == {14}  # with 112 no task fits
+    assert [one.name for one in measured] == list(ways_of(found.family.info))
+    kinds = {one.name: one.kind for one in measured}
+    assert kinds["seasonal_naive"] == kinds["ridge"] == ALONE
+    assert kinds["pooled_trees"] != ALONE
+    assert "last_value" not in kinds  # a week ahead it is the season before
 
 
 def test_the_same_seed_measures_the_same(tmp_path: Path) -> None:

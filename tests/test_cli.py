@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from inline_runner import SPACE, TRADE_OFF, InlineRunner, by_steps, inline_run
 from user_images import class_folders
-from user_tables import folds_space, plain_rows
+from user_tables import folds_space, plain_rows, plain_series
 
 import metatune
 from metatune import cli, session
@@ -307,10 +307,10 @@ def test_a_run_prints_its_trials_its_verdict_and_where_everything_lies(
 @pytest.mark.usefixtures("inline")
 def test_all_folds_are_run_shown_fold_by_fold_and_pooled(command: Command, tmp_path: Path) -> None:
     done = command(
-        "run", folds_space(tmp_path), "--folds", "--trials", 4, "--out", tmp_path / "run"
+        "run", folds_space(tmp_path), "--folds", "--trials", 7, "--out", tmp_path / "run"
     )
     assert (done.code, done.err) == (0, "")
-    assert done.out.startswith("2 folds, each a run with the whole budget: 2 x 4 trials")
+    assert done.out.startswith("2 folds, each a run with the whole budget: 2 x 7 trials")
     sentences = [run.verdicts.iloc[0]["sentence"] for run in runs_of(tmp_path / "run")]
     for fold, sentence in enumerate(sentences):
         assert f"\nfold-{fold}: {sentence}\n" in done.out
@@ -636,6 +636,49 @@ def test_baselines_answers_with_a_table_and_a_sentence(
     for shown in ("each task alone", "boosted_trees", "pooled_ridge", "4 shots"):
         assert shown in out
     assert re.search(r"(Something|Nothing) (is )?shared", out)
+
+
+@pytest.fixture
+def sales(tmp_path: Path) -> Path:
+    """A long table of 12 series."""
+    plain_series(shops=12, days=80).to_csv(tmp_path / "sales.csv", index=False)
+    return tmp_path / "sales.csv"
+
+
+@pytest.mark.parametrize("target", ["--target", "--value"])
+def test_init_of_series_writes_a_space_that_validate_takes(
+    target: str, command: Command, sales: Path, tmp_path: Path
+) -> None:
+    space = tmp_path / "own.yaml"
+    flags = ("--series", "shop", "--time", "day", target, "sold")
+    done = command("init", sales, *flags, "-o", space)
+    assert (done.code, done.err) == (0, "")
+    assert "Forecasts sold of 12 series in steps of D, as their times look.\n" in done.out
+    assert f"Written: {space}\nNext: metatune run {space}\n" in done.out
+    assert f"{space} is valid." in command("validate", space).out
+
+
+@pytest.mark.parametrize("name", ["init", "baselines"])
+def test_flags_of_tables_and_of_series_do_not_mix(name: str, command: Command, sales: Path) -> None:
+    allowed = "allowed: --task of the rows of a table, or --series and --time of time series"
+    for flags, found in [
+        ((), "found neither"),
+        (("--series", "shop"), "found --series"),
+        (("--task", "shop", "--time", "day"), "found --task and --time"),
+        (("--series", "shop", "--time", "day", "--predict", "class"), "found --predict and"),
+    ]:
+        refused(command(name, sales, "--target", "sold", *flags), found, allowed)
+
+
+def test_baselines_of_series_answer_with_a_sentence(
+    command: Command, sales: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metatune.baselines.PARTS", (1,))
+    flags = ("--series", "shop", "--time", "day", "--target", "sold", "--tasks", "6")
+    done = command("baselines", sales, *flags)
+    assert (done.code, done.err) == (0, "")
+    assert "seasonal_naive" in done.out
+    assert re.search(r"(Something|Nothing) (is )?shared", done.out)
 
 
 # --- as processes --------------------------------------------------------------------------------

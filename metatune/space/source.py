@@ -76,7 +76,8 @@ class Source:
         line = problem.line or self.line(problem.place)
         where = self.file if line is None else f"{self.file}:{line}"
         path = f"{dotted(problem.place)}: " if problem.place else ""
-        return f"{where}: {path}found {problem.found}; allowed: {problem.allowed}"
+        told = f"{path}found {problem.found}; allowed: {problem.allowed}"
+        return f"{where}: {''.join(c if c.isprintable() else '?' for c in told)}"
 
 
 def refuse(problems: Iterable[Problem], source: Source) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from families import MOLECULES, SERIES, SMALL_IMAGES, TABLES, WAVES, alone, padded, random_tasks
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -194,16 +195,23 @@ CASES: dict[str, tuple[str, Strategy]] = {
 } | PARTS
 
 
+SIDES = ("support", "query")
+
+
 def tasks_of(place: str, seed: int = 0) -> Tensors:
     """Whole tasks in double precision, their support in random order."""
     batch = random_tasks(INFOS[place], EPISODES[place], seed=seed, dtype=torch.float64)
     if INFOS[place].kind == "regression":
         # Any values will do for what a pooled model says.
-        pooled = {f"{s}_pooled": getattr(batch, f"{s}_y").sin() for s in ("support", "query")}
+        pooled = {f"{s}_pooled": getattr(batch, f"{s}_y").sin() for s in SIDES}
         return replace(batch, **pooled)
+    if INFOS[place].shared_classes:
+        values = {s: F.one_hot(getattr(batch, f"{s}_y"), EPISODES[place].way) for s in SIDES}
+        batch = replace(batch, **{f"{s}_pooled": v.double().sin() for s, v in values.items()})
     rng = torch.Generator().manual_seed(seed)
     order = torch.randperm(batch.support_x.shape[1], generator=rng)
-    mixed = {f"support_{n}": getattr(batch, f"support_{n}")[:, order] for n in ("x", "y", "class")}
+    names = ("x", "y", "class", "pooled") if INFOS[place].shared_classes else ("x", "y", "class")
+    mixed = {f"support_{n}": getattr(batch, f"support_{n}")[:, order] for n in names}
     return replace(batch, **mixed)
 
 

@@ -301,7 +301,8 @@ def _learned(column: Column, read: pd.Series, train: Mask, levels: int) -> Colum
         return replace(column, levels=tuple(level for _, level in often[:levels]))
     if column.kind.startswith("date"):
         first = read[train].min()
-        return replace(column, first=None if pd.isna(first) else first.isoformat())
+        # numpy reads back what it wrote of any year, pandas does not.
+        return replace(column, first=None if pd.isna(first) else str(first.to_numpy()))
     return column
 
 
@@ -324,7 +325,7 @@ def _categories(column: Column, text: pd.Series) -> Iterator[_Input]:
 
 
 def _date_parts(column: Column, dates: pd.Series) -> Iterator[_Input]:
-    first: Any = pd.NaT if column.first is None else pd.Timestamp(column.first)
+    first: Any = pd.NaT if column.first is None else _timestamp(column.first, dates)
     parts: dict[str, Callable[[], pd.Series]] = {
         "year": lambda: dates.dt.year,
         "month": lambda: dates.dt.month,
@@ -334,6 +335,12 @@ def _date_parts(column: Column, dates: pd.Series) -> Iterator[_Input]:
     }
     for part, of in parts.items():
         yield _Input(f"{column.name} {part}", of().to_numpy(np.float64, na_value=np.nan))
+
+
+def _timestamp(text: str, like: pd.Series) -> Any:
+    """A time that numpy wrote down, in the zone of others."""
+    time = pd.Timestamp(np.datetime64(text))
+    return time if like.dt.tz is None else time.tz_localize("UTC").tz_convert(like.dt.tz)
 
 
 def moments(values: NDArray[Any]) -> tuple[np.float64, np.float64]:
