@@ -313,7 +313,8 @@ def _role(row: pd.Series) -> str:
     """The name of an entrant that is the same with every seed."""
     if row["winner"]:
         return "**metatune's winner**"
-    return "a further finalist" if row["origin"] in ("proposed", "incumbent") else row["name"]
+    found = row["search"] == "metatune" and row["origin"] in ("proposed", "incumbent")
+    return "a further finalist" if found else row["name"]
 
 
 def tasks_memory() -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import metatune
-from metatune.analysis.knobs import _binned, _divergence, importance
+from metatune.analysis.knob_importance import _binned, _divergence, importance
 from metatune.records.reading import Run
 
 
@@ -31,7 +31,7 @@ def run(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         gains.append(-abs(np.log10(lr) + 1.5) + 0.1 * random.normal())
     index = [f"r1-{n:04d}" for n in range(200)]
     board = pd.DataFrame({"rung": 3, "state": "completed", "gain": gains}, index)
-    monkeypatch.setattr("metatune.analysis.knobs.leaderboard", lambda run: board)
+    monkeypatch.setattr("metatune.analysis.knob_importance.leaderboard", lambda run: board)
     trials = pd.DataFrame({"params": [json.dumps(own) for own in params]}, index)
     return cast(Run, SimpleNamespace(trials=trials))
 
