@@ -67,6 +67,13 @@ def test_no_row_of_a_table_is_lost_in_silence(
     })  # fmt: skip
 
 
+def test_a_table_without_a_column_that_varies_is_told_what_would_do(tmp_path: Path) -> None:
+    table = [["task", "x", "y"], *([f"t{n % 6}", "1", str(n)] for n in range(42))]
+    judge({"a.csv": "\n".join(map(",".join, table)).encode()}, tmp_path, {
+        "task": "task", "target": "y",
+    })  # fmt: skip
+
+
 def judge(found: dict[str, bytes], scratch: Path, options: dict) -> None:
     """Open the files and count what became of their rows, then use what is left."""
     folder, refused = written(found, scratch / "data"), ""

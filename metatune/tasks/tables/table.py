@@ -222,7 +222,8 @@ def write_table(frame: Frame, options: TableOptions, folder: Path, scratch: Path
     used = {name: kind for name, kind in columns.kinds.items() if kind != "skip"}
     inputs = encode(frame, used, order, train, options.levels, scratch)
     if not inputs.names:
-        raise DataError("table: no column is left to predict from: each is constant or left out")
+        allowed = "a column beside task, target and group that varies in train"
+        raise DataError(f"table: found no column to predict from; allowed: {allowed}")
     _save_rows(folder / "x.npy", (len(order), len(inputs.names)), inputs.blocks())
     about = {
         "tasks": task.names,
