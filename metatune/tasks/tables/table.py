@@ -54,8 +54,9 @@ FILE = "file"
 """As task: each file is a task, unless a column has this name."""
 NO_GROUP = "(no group)"
 MOST_CLASSES = 1024
+FARTHEST = 1e6  # standard deviations of train: beyond that a target is cut
 HASHED = 1 << 22  # numbers that are hashed at a time
-_VERSION = "1"
+_VERSION = "2"
 """Part of the cache's key: to be raised when the making of tables changes."""
 REGRESSION = ("ridge", "support_mean", "pooled_linear", "boosted_trees", "pooled_ridge")
 CLASSIFICATION = (
@@ -214,7 +215,7 @@ def write_table(frame: Frame, options: TableOptions, folder: Path, scratch: Path
     split_of = {group: split for split, members in splits.items() for group in members}
     start = np.searchsorted(task.of_row, np.arange(len(task.names) + 1, dtype=np.int32))
     train = np.repeat([split_of[group] == "train" for group in groups], np.diff(start))
-    y = _labels(target, train)
+    y = _labels(target, train, options.target, notes)
     classes = target.names
     np.save(folder / "y.npy", y)
     np.save(folder / "start.npy", start)
@@ -468,15 +469,22 @@ def _groups(
 
 
 def _labels(
-    target: _Named | _Numbers, train: NDArray[np.bool_]
+    target: _Named | _Numbers, train: NDArray[np.bool_], name: str, notes: list[str]
 ) -> NDArray[np.float32] | NDArray[np.int64]:
-    """Numbers in standard units of train, or numbers of classes."""
+    """Numbers in standard units of train, cut where errors would overflow; or numbers of classes."""
     if isinstance(target, _Named):
         return target.of_row.astype(np.int64)
     mean, spread = moments(target.of_row[train])
-    y = np.empty(len(train), np.float32)
+    y, cut = np.empty(len(train), np.float32), 0
     for piece in pieces(len(y)):
-        y[piece] = (target.of_row[piece] - mean) / (spread or 1.0)
+        scaled = (target.of_row[piece] - mean) / (spread or 1.0)
+        cut += np.count_nonzero(np.abs(scaled) > FARTHEST)
+        y[piece] = np.clip(scaled, -FARTHEST, FARTHEST)
+    if cut:
+        notes.append(
+            f"{cut} values of {name}, the target, lie more than {FARTHEST:g} standard deviations "
+            "from the mean of train: cut there."
+        )
     return y
 
 
