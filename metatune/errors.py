@@ -20,6 +20,9 @@ class SpaceError(MetatuneError, ValueError):
 class DataError(MetatuneError, ValueError):
     """A task family's data are missing, malformed or too small for what is asked of them."""
 
+    def __init__(self, told: str) -> None:
+        super().__init__(one_line(told))
+
 
 class OptionError(DataError):
     """An option of a family asks for what its data do not have.
@@ -58,6 +61,11 @@ class Diverged(MetatuneError, ArithmeticError):  # noqa: N818 - a result, not an
         super().__init__(f"{what} at meta-step {step}")
         self.step = step
         self.what = what
+
+
+def one_line(text: str) -> str:
+    """Text that stands in one line, whatever names are in it."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def first_of(names: Sequence[str], most: int = 8, longest: int | None = 40) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from metatune.errors import SpaceError
+from metatune.errors import SpaceError, one_line
 
 Place = tuple[str | int, ...]
 """Where something stands in a document: keys and list indices from the top."""
@@ -77,7 +77,7 @@ class Source:
         where = self.file if line is None else f"{self.file}:{line}"
         path = f"{dotted(problem.place)}: " if problem.place else ""
         told = f"{path}found {problem.found}; allowed: {problem.allowed}"
-        return f"{where}: {''.join(c if c.isprintable() else '?' for c in told)}"
+        return f"{where}: {one_line(told)}"
 
 
 def refuse(problems: Iterable[Problem], source: Source) -> None:

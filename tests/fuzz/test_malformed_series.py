@@ -61,6 +61,12 @@ def test_no_row_of_a_long_table_is_lost_in_silence(
     })  # fmt: skip
 
 
+def test_a_column_whose_name_breaks_a_line_does_not_break_the_message(tmp_path: Path) -> None:
+    table = [['"a\nb"', "x"], ["s0", "1"]]
+    asked = {"series": ["shop"], "time": "day", "value": "y", "ahead": 2}
+    judge({"a.csv": "\n".join(map(",".join, table)).encode()}, tmp_path, asked)
+
+
 def judge(found: dict[str, bytes], scratch: Path, options: dict) -> None:
     """Open the files and count what became of their rows, then use what is left."""
     folder, refused = written(found, scratch / "data"), ""

@@ -67,6 +67,25 @@ def test_no_row_of_a_table_is_lost_in_silence(
     })  # fmt: skip
 
 
+def test_a_table_without_a_column_that_varies_is_told_what_would_do(tmp_path: Path) -> None:
+    table = [["task", "x", "y"], *([f"t{n % 6}", "1", str(n)] for n in range(42))]
+    judge({"a.csv": "\n".join(map(",".join, table)).encode()}, tmp_path, {
+        "task": "task", "target": "y",
+    })  # fmt: skip
+
+
+def test_a_target_too_large_for_a_tensor_is_cut_and_told_of(tmp_path: Path) -> None:
+    rows = [[f"t{n % 6}", str(n * 7 % 11), str(n * 5 % 13)] for n in range(42)]
+    rows[7][2] = "1e60"  # of t1, a test task: in train it would be the spread
+    text = "\n".join(map(",".join, [["task", "x", "y"], *rows])).encode()
+    asked = {"task": "task", "target": "y", "predict": "number"}
+    judge({"a.csv": text}, tmp_path, asked)
+    family = open_table(TableOptions.of({"data": [str(tmp_path / "data")], **asked}))
+    assert family.data.splits["test"] == ("t1",)
+    assert np.abs(family.data.y).max() == 1e6
+    assert any(note.startswith("1 values of y, the target, lie more") for note in family.data.notes)
+
+
 def judge(found: dict[str, bytes], scratch: Path, options: dict) -> None:
     """Open the files and count what became of their rows, then use what is left."""
     folder, refused = written(found, scratch / "data"), ""

@@ -57,6 +57,7 @@ FILE = "file"
 NO_GROUP = "(no group)"
 MOST_CLASSES = 1024
 R2_QUERY = 3  # query rows that R2 takes: of one or two it has no mean
+FARTHEST = 1e6  # standard deviations of train: beyond that a target is cut
 HASHED = 1 << 22  # numbers that are hashed at a time
 _VERSION = "2"
 """Part of the cache's key: to be raised when the making of tables changes."""
@@ -232,7 +233,7 @@ def write_table(frame: Frame, options: TableOptions, folder: Path, scratch: Path
     start = np.searchsorted(task.of_row, np.arange(len(task.names) + 1, dtype=np.int32))
     train = np.repeat([split_of[group] == "train" for group in groups], np.diff(start))
     scale = _target_scale(target, train)
-    y = _labels(target, scale)
+    y = _labels(target, scale, options.target, notes)
     classes = target.names
     np.save(folder / "y.npy", y)
     np.save(folder / "start.npy", start)
@@ -240,10 +241,8 @@ def write_table(frame: Frame, options: TableOptions, folder: Path, scratch: Path
     used = {name: kind for name, kind in columns.kinds.items() if kind != "skip"}
     inputs = encode(frame, used, order, train, options.levels, scratch)
     if not inputs.names:
-        raise DataError(
-            "table: found no column to predict from, for each is constant or left out; allowed: "
-            "one or more that differ within train"
-        )
+        allowed = "a column beside task, target and group that varies in train"
+        raise DataError(f"table: found no column to predict from; allowed: {allowed}")
     _save_rows(folder / "x.npy", (len(order), len(inputs.names)), inputs.blocks())
     about = {
         "tasks": task.names,
@@ -498,15 +497,22 @@ def _target_scale(target: _Named | _Numbers, train: NDArray[np.bool_]) -> tuple[
 
 
 def _labels(
-    target: _Named | _Numbers, scale: tuple[float, float]
+    target: _Named | _Numbers, scale: tuple[float, float], name: str, notes: list[str]
 ) -> NDArray[np.float32] | NDArray[np.int64]:
-    """Numbers in standard units of train, or numbers of classes."""
+    """Numbers in standard units of train, cut where errors would overflow; or classes."""
     if isinstance(target, _Named):
         return target.of_row.astype(np.int64)
-    mean, spread = scale
+    (mean, spread), cut = scale, 0
     y = np.empty(len(target.of_row), np.float32)
     for piece in pieces(len(y)):
-        y[piece] = (target.of_row[piece] - mean) / spread
+        scaled = (target.of_row[piece] - mean) / spread
+        cut += int(np.count_nonzero(np.abs(scaled) > FARTHEST))
+        y[piece] = np.clip(scaled, -FARTHEST, FARTHEST)
+    if cut:
+        notes.append(
+            f"{cut} values of {name}, the target, lie more than {FARTHEST:g} standard deviations "
+            "from the mean of train: cut there."
+        )
     return y
 
 

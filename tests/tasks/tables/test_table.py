@@ -402,7 +402,7 @@ def test_options_that_do_not_fit_are_refused_with_what_would(
 
 def test_a_table_with_nothing_to_learn_is_refused(tmp_path: Path) -> None:
     frame = plain_rows()
-    with pytest.raises(DataError, match="found no column to predict from"):
+    with pytest.raises(DataError, match="found no column to predict from; allowed: a column"):
         opened(tmp_path, frame[["task", "y"]])
     with pytest.raises(DataError, match="found no rows"):
         opened(tmp_path, frame[:0])
