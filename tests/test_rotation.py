@@ -72,12 +72,12 @@ def test_every_fold_is_a_run_and_together_they_are_about_all_groups_but_the_larg
 
 def test_the_total_is_told_first_and_what_holds_for_all_folds_once(cut_off_and_resumed) -> None:
     path, first, again = cut_off_and_resumed
-    total = "2 folds, each a run with the whole budget: 2 x 4 trials, 2 x 5 min.\n"
+    total = "2 folds, each a run with the whole budget: 2 x 7 trials, 2 x 5 min.\n"
     assert first.startswith(f"{total}Fold 0 of 0 to 1: {path}/fold-0\nNote: 14 tasks with 280 rows")
     assert first.count("14 tasks with 280 rows") == 1
     assert first.count("results hang on how they fall") == 2  # for they fall otherwise
     assert "Fold 1 of 0 to 1" in again
-    assert "[4/4]" in again
+    assert "[7/7]" in again
 
 
 def test_a_fold_knows_its_fold_and_so_does_the_method_that_it_ends_with(

@@ -67,7 +67,7 @@ def test_run_json_says_what_a_resume_needs_and_a_reader_wants(
         "rungs": [100, 300, 900],
         "rounds": {"first": 1, "last": 1, "growth": 2.0},
         "tasks": {"select": 8, "confirm": 8, "test": 8},
-        "episode": {"way": 1, "shot": 5, "query": 5, "per_class": True},
+        "episode": {"way": 1, "shot": 5, "query": 5, "per_class": True, "fewest": None},
         "family": {
             "name": "sinusoid",
             "kind": "regression",
