@@ -163,7 +163,7 @@ COLUMNS: list[Callable[[int], pa.Array]] = [
     lambda n: pa.array([decimal.Decimal(10) ** 60 for _ in range(n)], pa.decimal256(70, 2)),
     lambda n: pa.array([DAY + datetime.timedelta(days=k) for k in range(n)]),
     lambda n: pa.array([k * 10**9 for k in range(n)], pa.timestamp("ns", "Europe/Berlin")),
-    lambda n: pa.array([(k - 3) * 10**14 for k in range(n)], pa.timestamp("s")),
+    lambda n: pa.array([(k - 3) * 10**13 for k in range(n)], pa.timestamp("s")),
     lambda n: pa.array([k * 10**15 for k in range(n)], pa.duration("s")),
     lambda n: pa.array(list(range(n)), pa.time32("s")),
     lambda n: pa.array([bytes([k % 256]) for k in range(n)]),

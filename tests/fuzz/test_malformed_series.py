@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import event, given
 from hypothesis import strategies as st
 from malformed import files, fuzzed, is_clear, rows_in, told, written
 
@@ -16,6 +16,7 @@ from metatune.learners.interface import to_tensors
 from metatune.learners.learner import build_learner
 from metatune.presets import preset
 from metatune.tasks.base import SPLITS, Episode
+from metatune.tasks.splits import SHARES
 from metatune.tasks.timeseries.forecast import ForecastFamily, ForecastOptions, as_forecasts
 from metatune.tasks.timeseries.series import read_series
 
@@ -23,9 +24,27 @@ TABLE = [
     ["shop", "region", "day", "x", "y"],
     *(
         [f"s{n % 5}", f"r{n % 5}", f"2024-01-{1 + n // 5:02d}", str(n * n % 7), str(n * 5 % 13 / 2)]
-        for n in range(90)
+        for n in range(125)
     ),
 ]  # fmt: skip
+
+
+OPTIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("step"), st.sampled_from([
+            "D", "h", "W", "MS", "B", "2D", "YS", "x", "-1D", "us", "10000D",
+        ])),
+        st.tuples(st.just("time_format"), st.sampled_from([
+            "%Y-%m-%d", "%d.%m.%Y", "%q", "ISO8601", "%Y",
+        ])),
+        st.sampled_from([
+            ("transform", "log"), ("fill", 2), ("metric", "mase"), ("season", 1), ("season", 40),
+            ("change", 2), ("change", 30), ("periods", SHARES), ("gap", 0),
+        ]),
+    ),
+    min_size=1,
+    max_size=2,
+).map(dict)  # fmt: skip
 
 
 @fuzzed
@@ -35,17 +54,7 @@ TABLE = [
     value=st.sampled_from(["y", "y", "y", "x", "region"]),
     time=st.sampled_from(["day", "day", "day", "x"]),
     group=st.sampled_from([None, None, "region"]),
-    options=st.fixed_dictionaries({}, optional={
-        "step": st.sampled_from(["D", "h", "W", "MS", "B", "2D", "YS", "x", "-1D", "us", "10000D"]),
-        "time_format": st.sampled_from(["%Y-%m-%d", "%d.%m.%Y", "%q", "ISO8601", "%Y"]),
-        "transform": st.just("log"),
-        "fill": st.just(2),
-        "metric": st.just("mase"),
-        "season": st.sampled_from([1, 3, 40]),
-        "change": st.sampled_from([2, 30]),
-        "periods": st.just(None),
-        "gap": st.just(0),
-    }),
+    options=st.just({}) | OPTIONS,
 )  # fmt: skip
 def test_no_row_of_a_long_table_is_lost_in_silence(
     tmp_path_factory: pytest.TempPathFactory,
@@ -56,9 +65,11 @@ def test_no_row_of_a_long_table_is_lost_in_silence(
     group: str | None,
     options: dict,
 ) -> None:
-    judge(found, tmp_path_factory.mktemp("fuzz"), {
-        "series": series, "time": time, "value": value, "group": group, "ahead": 2, **options,
+    said = judge(found, tmp_path_factory.mktemp("fuzz"), {
+        "series": series, "time": time, "value": value, "group": group, "ahead": 2,
+        "season": 3, "periods": None, **options,
     })  # fmt: skip
+    event("refused" if said else "used")
 
 
 def test_a_column_whose_name_breaks_a_line_does_not_break_the_message(tmp_path: Path) -> None:
@@ -67,8 +78,8 @@ def test_a_column_whose_name_breaks_a_line_does_not_break_the_message(tmp_path: 
     judge({"a.csv": "\n".join(map(",".join, table)).encode()}, tmp_path, asked)
 
 
-def judge(found: dict[str, bytes], scratch: Path, options: dict) -> None:
-    """Open the files and count what became of their rows, then use what is left."""
+def judge(found: dict[str, bytes], scratch: Path, options: dict) -> str:
+    """Open the files, count what became of their rows, and use what is left; or the refusal."""
     folder, refused = written(found, scratch / "data"), ""
     asked = ForecastOptions.of({"data": [str(folder)], **options})
     try:
@@ -83,6 +94,7 @@ def judge(found: dict[str, bytes], scratch: Path, options: dict) -> None:
     except MetatuneError as error:
         refused = str(error)
     assert not refused or is_clear(refused, str(folder), "forecast: ")
+    return refused
 
 
 def used(family: ForecastFamily) -> None:

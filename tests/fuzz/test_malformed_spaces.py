@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import event, given
 from hypothesis import strategies as st
 from malformed import fuzzed
 from user_tables import plain_rows, plain_series
@@ -66,7 +66,7 @@ def changed(draw: st.DrawFn, plain: Any) -> None:
         owner = owner[key]
     match draw(st.sampled_from(["replace", "replace", "replace", "remove", "rename", "move"])):
         case "replace":
-            owner[last] = draw(VALUES)
+            owner[last] = copy.deepcopy(draw(VALUES))  # may be changed, too
         case "remove":
             del owner[last]
         case "rename" if isinstance(owner, dict):
@@ -133,7 +133,7 @@ def test_any_space_makes_a_plan_or_is_refused_with_file_and_line(
     text = data.draw(texts(spaces[name]))
     path = tmp_path_factory.mktemp("fuzz") / name
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
-    judge(path, opens=name in OPENS)
+    event("refused" if judge(path, opens=name in OPENS) else "planned")
 
 
 def test_a_key_that_breaks_a_line_does_not_break_the_message(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_key_that_breaks_a_line_does_not_break_the_message(tmp_path: Path) -> 
     judge(path)
 
 
-def judge(path: Path, *, opens: bool = True) -> None:
+def judge(path: Path, *, opens: bool = True) -> MetatuneError | None:
     """Read a space and make its plan; a refusal says where, what was found and what is allowed."""
     refused: MetatuneError | None = None
     try:
@@ -161,3 +161,4 @@ def judge(path: Path, *, opens: bool = True) -> None:
             assert "found" in line
     elif refused is not None:
         assert re.fullmatch("[^\n]+(allowed|which is missing)[^\n]*", str(refused))
+    return refused

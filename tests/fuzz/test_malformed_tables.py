@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import event, given
 from hypothesis import strategies as st
 from malformed import files, fuzzed, is_clear, rows_in, told, written
 
@@ -62,9 +62,10 @@ def test_no_row_of_a_table_is_lost_in_silence(
     predict: str | None,
     metric: str,
 ) -> None:
-    judge(found, tmp_path_factory.mktemp("fuzz"), {
+    said = judge(found, tmp_path_factory.mktemp("fuzz"), {
         "task": task, "target": target, "group": group, "predict": predict, "metric": metric,
     })  # fmt: skip
+    event("refused" if said else "used")
 
 
 def test_a_table_without_a_column_that_varies_is_told_what_would_do(tmp_path: Path) -> None:
@@ -72,6 +73,13 @@ def test_a_table_without_a_column_that_varies_is_told_what_would_do(tmp_path: Pa
     judge({"a.csv": "\n".join(map(",".join, table)).encode()}, tmp_path, {
         "task": "task", "target": "y",
     })  # fmt: skip
+
+
+def test_a_long_name_does_not_fill_the_message(tmp_path: Path) -> None:
+    rows = [["t0", "g" * 5000, "1", "2"], ["t0", "h", "2", "3"], ["t1", "h", "3", "4"]]
+    text = "\n".join(map(",".join, [["task", "region", "x", "y"], *rows])).encode()
+    said = judge({"a.csv": text}, tmp_path, {"task": "task", "target": "y", "group": "region"})
+    assert "one group a task" in said
 
 
 def test_a_target_too_large_for_a_tensor_is_cut_and_told_of(tmp_path: Path) -> None:
@@ -86,8 +94,8 @@ def test_a_target_too_large_for_a_tensor_is_cut_and_told_of(tmp_path: Path) -> N
     assert any(note.startswith("1 values of y, the target, lie more") for note in family.data.notes)
 
 
-def judge(found: dict[str, bytes], scratch: Path, options: dict) -> None:
-    """Open the files and count what became of their rows, then use what is left."""
+def judge(found: dict[str, bytes], scratch: Path, options: dict) -> str:
+    """Open the files, count what became of their rows, and use what is left; or the refusal."""
     folder, refused = written(found, scratch / "data"), ""
     try:
         family = open_table(TableOptions.of({"data": [str(folder)], **options}))
@@ -98,3 +106,4 @@ def judge(found: dict[str, bytes], scratch: Path, options: dict) -> None:
     except MetatuneError as error:
         refused = str(error)
     assert not refused or is_clear(refused, str(folder), "table: ")
+    return refused

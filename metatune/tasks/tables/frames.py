@@ -136,7 +136,7 @@ def read_frame(
 
 def listed(names: Iterable[Any], most: int = 12) -> str:
     """Names of columns for messages."""
-    return first_of([str(name) for name in names], most, None) or "a file with columns"
+    return first_of([str(name) for name in names], most, 60) or "a file with columns"
 
 
 # --- which files ---------------------------------------------------------------------------------

@@ -482,7 +482,7 @@ def _groups(
     wrong = np.flatnonzero(named != found[tasks])
     if len(wrong):
         row = wrong[0]
-        one, other = group.names[found[tasks[row]]], group.names[named[row]]
+        one, other = (group.names[n][:60] for n in (found[tasks[row]], named[row]))
         told = f"{one!r} and {other!r} within the task {task.names[tasks[row]]:.60}"
         raise OptionError("table", "group", told, "one group a task")
     return tuple(group.names[number] if number >= 0 else NO_GROUP for number in found)
@@ -499,13 +499,13 @@ def _target_scale(target: _Named | _Numbers, train: NDArray[np.bool_]) -> tuple[
 def _labels(
     target: _Named | _Numbers, scale: tuple[float, float], name: str, notes: list[str]
 ) -> NDArray[np.float32] | NDArray[np.int64]:
-    """Numbers in standard units of train, cut where errors would overflow; or classes."""
+    """Numbers in standard units of train, cut far outside of it; or numbers of classes."""
     if isinstance(target, _Named):
         return target.of_row.astype(np.int64)
     (mean, spread), cut = scale, 0
     y = np.empty(len(target.of_row), np.float32)
     for piece in pieces(len(y)):
-        scaled = (target.of_row[piece] - mean) / spread
+        scaled = (target.of_row[piece] - mean) / (spread or 1.0)
         cut += int(np.count_nonzero(np.abs(scaled) > FARTHEST))
         y[piece] = np.clip(scaled, -FARTHEST, FARTHEST)
     if cut:

@@ -393,7 +393,7 @@ def _groups(
     twice = known[known["series"].duplicated(keep=False)]
     if not twice.empty:
         one = twice["series"].iloc[0]
-        told = " and ".join(repr(g) for g in twice["group"][twice["series"] == one].iloc[:2])
+        told = " and ".join(repr(g[:60]) for g in twice["group"][twice["series"] == one].iloc[:2])
         raise OptionError(NAME, "group", f"{told} for the series {one:.60}", "one group a series")
     of_series = dict(zip(known["series"], known["group"], strict=True))
     return tuple(of_series.get(name, NO_GROUP) for name in names)
