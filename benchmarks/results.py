@@ -23,12 +23,11 @@ import pandas as pd
 import yaml
 
 from metatune import session
-from metatune.analysis import leaderboard, verdict_table
+from metatune.analysis import leaderboard, task_matrix, verdict_table
 from metatune.history import History
 from metatune.records.reading import Run, read_rows, read_run
 from metatune.space import load_yaml
 from metatune.statistics import claim_for, estimate
-from metatune.strategy import Strategy
 from metatune.trial import run_trial
 
 RESULTS = Path("benchmarks/results")
@@ -123,34 +122,36 @@ def searched(family: str, name: str, kind: Kind, seed: int, runs: Path) -> Run:
 def rows_of(family: str, name: str, seed: int, runs: Mapping[Kind, Run]) -> list[dict[str, Any]]:
     """A row an entrant of metatune's verdict, and one for the best of those from scratch."""
     ours, scratch = runs["metatune"], runs["from scratch"]
-    verdict, entrants = ours.verdicts.iloc[-1], verdict_table(ours)
-    winner = on_test(ours, str(verdict["winner"]))
-    tuned, scores = tuned_from_scratch(scratch)
+    verdict, entrants, scores = ours.verdicts.iloc[-1], verdict_table(ours), task_matrix(ours)
+    winner = scores[verdict["winner"]]
+    tuned, of_tuned = tuned_from_scratch(scratch)
     found = [
-        row_of(ours, winner, row["name"], row, on_test(ours, str(trial)), {
+        row_of(ours, winner, row["name"], row, scores[trial], {
             "search": "metatune", "trials": len(ours.trials),
             "winner": trial == verdict["winner"], "rival": trial == verdict["rival"],
         })
         for trial, row in entrants.iterrows()
     ]  # fmt: skip
-    found.append(row_of(ours, winner, "from scratch, tuned", tuned, scores, {
+    found.append(row_of(ours, winner, "from scratch, tuned", tuned, of_tuned, {
         "search": "from scratch", "trials": len(scratch.trials), "winner": False, "rival": False,
     }))  # fmt: skip
-    problem = {"family": family, "setting": name, "seed": seed}
-    minutes = {"minutes": FAMILIES[family][name].minutes, "claim": verdict["claim"]}
-    return [problem | row | minutes for row in found]
+    minutes = FAMILIES[family][name].minutes
+    problem = {"family": family, "setting": name, "seed": seed, "minutes": minutes}
+    return [problem | {"claim": verdict["claim"]} | row for row in found]
 
 
 def row_of(
-    ours: Run, winner: pd.DataFrame, name: str, about: pd.Series, own: pd.DataFrame,
-    told: dict[str, Any],
-) -> dict[str, Any]:  # fmt: skip
-    """What a strategy has on ``test``, and by how much the winner is better on the same tasks."""
+    ours: Run, winner: pd.Series, name: str, about: pd.Series, own: pd.Series, told: dict[str, Any]
+) -> dict[str, Any]:
+    """What a strategy has on ``test``, and by how much the winner is better on the same tasks.
+
+    Scores are those of ``task_matrix``, by group and task.
+    """
     family = ours.info["family"]
-    groups = own["group"].tolist()
+    groups = own.index.get_level_values("group").to_list()
     claim = claim_for(groups)
-    score = estimate(own["score"].tolist(), groups, claim)
-    gain = estimate((family["sign"] * (winner["score"] - own["score"])).tolist(), groups, claim)
+    score = estimate(own.to_list(), groups, claim)
+    gain = estimate((family["sign"] * (winner - own)).to_list(), groups, claim)
     return told | {
         "name": name, "origin": about["origin"], "structure": about["structure"],
         "metric": family["metric"], "groups": len(set(groups)), "tasks": len(own),
@@ -159,14 +160,8 @@ def row_of(
     }  # fmt: skip
 
 
-def on_test(run: Run, trial: str) -> pd.DataFrame:
-    """By task: the mean score of the verdict's trainings, and the group."""
-    own = run.scores.query("split == 'test' and replica > 0 and trial == @trial")
-    return own.groupby("task").agg(score=("score", "mean"), group=("group", "first"))
-
-
-def tuned_from_scratch(run: Run) -> tuple[pd.Series, pd.DataFrame]:
-    """The best network from scratch, as chosen on ``select``, and what it scores as ``on_test``.
+def tuned_from_scratch(run: Run) -> tuple[pd.Series, pd.Series]:
+    """The best network from scratch, as chosen on ``select``, and its scores by group and task.
 
     Baselines of the family take part in its search, too, and may leave it no place in the verdict;
     so it is scored here, each time from another initialisation.
@@ -174,20 +169,16 @@ def tuned_from_scratch(run: Run) -> tuple[pd.Series, pd.DataFrame]:
     board = leaderboard(run)
     own = board["origin"].isin(["default", "initial", "proposed"])
     own &= ~board["name"].isin(["nearest_neighbour", "support_mean"])
-    known = own & (board["state"] == "completed")
-    best = board[known].iloc[0]
+    best = board[own & (board["state"] == "completed")].iloc[0]
     folder, plan = session.planned(run.path)
     asked = History(plan.info.metric.sign, read_rows(folder)).trials[str(best.name)].asked
-    last = Strategy.model_validate(asked.strategy).last_rung(len(plan.rungs(asked.round)))
     frames = list[pd.DataFrame]()
     for replica in range(1, TRAININGS + 1):
         *_, result = run_trial(plan.job(asked, "test", folder=None, replica=replica))
-        assert result.rung == last
         frames.append(
-            pd.DataFrame({"task": result.tasks, "group": result.groups, "score": result.scores})
+            pd.DataFrame({"group": result.groups, "task": result.tasks, "score": result.scores})
         )
-    scores = pd.concat(frames).groupby("task")
-    return best, scores.agg(score=("score", "mean"), group=("group", "first"))
+    return best, pd.concat(frames).groupby(["group", "task"])["score"].mean()
 
 
 def main() -> None:
