@@ -84,11 +84,10 @@ def _count(best: float, trials: int) -> int:
 def _binned(values: Sequence[Any]) -> tuple[NDArray[np.int64], list[str]]:
     """The bin of each value, and what each bin holds, in words."""
     numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-    if not numbers or len(set(values)) <= BINS:
-        labels = sorted({json.dumps(v) for v in values}) if not numbers else sorted(set(values))
-        keys = [json.dumps(v) for v in values] if not numbers else list(values)
-        places = {label: place for place, label in enumerate(labels)}
-        return np.array([places[key] for key in keys]), [str(x).strip('"') for x in labels]
+    keys = list(values) if numbers else [json.dumps(v) for v in values]
+    if not numbers or len(set(keys)) <= BINS:
+        kinds, places = np.unique(np.array(keys), return_inverse=True)
+        return places.astype(np.int64), [str(kind).strip('"') for kind in kinds]
     ordered = np.quantile(np.array(values, float), np.linspace(0, 1, BINS + 1))
     bins = np.clip(np.searchsorted(ordered, values, side="right") - 1, 0, BINS - 1)
     return bins.astype(np.int64), [f"{low:.3g} to {high:.3g}" for low, high in pairwise(ordered)]
