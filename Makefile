@@ -10,8 +10,8 @@ INSTALLED := $(VENV)/.installed
 run: $(INSTALLED)  ## search the quick-start space on two worker processes
 	$(BIN)/metatune run search_spaces/quickstart.yaml --workers 2
 
-test: $(INSTALLED)  ## the whole suite
-	$(BIN)/python -m pytest
+test: $(INSTALLED)  ## the whole suite, a process a core
+	$(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder
 
 check: $(INSTALLED)  ## format, lint, types
 	$(BIN)/ruff format --check .

@@ -21,6 +21,14 @@ settings.register_profile("everyday", max_examples=40, deadline=None)
 settings.register_profile("thorough", max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "everyday"))
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file's tests run in one process, what it sets up once; all that needs Ray in another's."""
+    for item in items:
+        real = item.path.parent.name == "integration"
+        item.add_marker(pytest.mark.xdist_group("ray" if real else str(item.path)))
+
+
 CLASSES = 6  # a group
 GROUPS = {split: tuple(f"{split}-{letter}" for letter in "abc") for split in SPLITS}
 
