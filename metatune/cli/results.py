@@ -1,0 +1,83 @@
+"""Commands that look at what runs measured: `leaderboard` and `prior`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metatune.cli.shared import RunPath, console
+
+
+def leaderboard(
+    path: RunPath,
+    rows: Annotated[int, typer.Option(min=1, help="Trials to show.")] = 20,
+) -> None:
+    """Show a run's trials and its verdict, also while it goes on."""
+    from metatune.folds import is_rotation
+    from metatune.records.reading import read_run
+    from metatune.tables import select_table, test_table, winner_text
+
+    if is_rotation(path):
+        _show_rotation(path)
+        return
+    results = read_run(path)
+    console.print(select_table(results, rows))
+    if results.verdicts.empty:
+        console.print("No verdict yet.")
+        return
+    console.print(test_table(results))
+    console.print(results.verdicts.iloc[-1]["sentence"], style="bold", soft_wrap=True)
+    console.print(winner_text(results), soft_wrap=True, highlight=False)
+
+
+def prior(
+    paths: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, a Parquet file.")],
+) -> None:
+    """Gather what runs learned, for a later run: name the file in its space as `prior:`."""
+    from metatune import prior as learned
+    from metatune.records.reading import read_run
+    from metatune.tables import baseline_text, portfolio_table, runs_table
+
+    given = dict.fromkeys(path.resolve() for path in paths)
+    found = learned.prior_of(learned.learn_prior([read_run(path) for path in given]))
+    learned.write_prior(found, out)
+    console.print(runs_table(found))
+    console.print(portfolio_table(found))
+    console.print(baseline_text(found), soft_wrap=True, highlight=False)
+    console.print(f"Written: {out}", soft_wrap=True, highlight=False)
+    console.print(f"Next: name it in a space file, as `prior: {out}`", soft_wrap=True)
+
+
+def show_results(path: Path) -> None:
+    from metatune.folds import is_rotation
+
+    leaderboard(path)
+    console.print(f"Results: {path}", soft_wrap=True, highlight=False)
+    console.print("Next:", highlight=False)
+    code = f'import metatune; print(metatune.read_run("{path}").trials)'
+    if is_rotation(path):
+        code = (
+            f'from metatune.folds import rotated, runs_of; print(rotated(runs_of("{path}")).frame)'
+        )
+    console.print(
+        f"  metatune leaderboard {path}\n  python -c '{code}'", soft_wrap=True, highlight=False
+    )
+
+
+def _show_rotation(path: Path) -> None:
+    from metatune.folds import rotated, runs_of
+    from metatune.tables import rotation_table, rotation_text
+
+    runs = runs_of(path)
+    finished = [run for run in runs if not run.verdicts.empty]
+    for run in finished:
+        sentence = run.verdicts.iloc[-1]["sentence"]
+        console.print(f"{run.path.name}: {sentence}", soft_wrap=True, highlight=False)
+    console.print(f"{len(finished)} of {len(runs)} folds have their verdict.", highlight=False)
+    if len(finished) > 1:
+        found, metric = rotated(finished), finished[0].info["family"]["metric"]
+        console.print(rotation_table(found, metric))
+        console.print(rotation_text(found, metric), style="bold", soft_wrap=True)
