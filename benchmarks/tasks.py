@@ -38,7 +38,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from metatune.tasks.base import Episode
-from metatune.tasks.tables.table import TableFamily, TableOptions, open_table
+from metatune.tasks.tables.options import TableOptions
+from metatune.tasks.tables.table import TableFamily, open_table
 
 ROWS, INPUTS, EPISODE = 1_000_000, 32, Episode(1, 32, 32, per_class=False)
 SIZES, BATCHES = (80, 500, 5000), (8, 64, 512)

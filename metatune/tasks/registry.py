@@ -48,7 +48,8 @@ def _chembl(data_dir: str | None, metric: str = "r2") -> TaskFamily:
 
 
 def _table(data_dir: str | None, **options: Any) -> TaskFamily:
-    from metatune.tasks.tables.table import TableOptions, open_table
+    from metatune.tasks.tables.options import TableOptions
+    from metatune.tasks.tables.table import open_table
 
     return open_table(TableOptions.of(options))
 

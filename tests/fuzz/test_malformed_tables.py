@@ -16,7 +16,8 @@ from metatune.learners.interface import to_tensors
 from metatune.learners.learner import build_learner
 from metatune.presets import preset
 from metatune.tasks.base import SPLITS, Episode
-from metatune.tasks.tables.table import TableFamily, TableOptions, open_table
+from metatune.tasks.tables.options import TableOptions
+from metatune.tasks.tables.table import TableFamily, open_table
 
 TABLE = [
     ["task", "region", "x", "kind", "day", "y", "label"],

@@ -15,7 +15,7 @@ from metatune.space.source import Source
 from metatune.tasks.base import Episode
 from metatune.tasks.images.image_folder import ImageFolderOptions
 from metatune.tasks.splits import SHARES
-from metatune.tasks.tables.table import TableOptions
+from metatune.tasks.tables.options import TableOptions
 from metatune.tasks.timeseries.forecast import ForecastOptions
 from metatune.tasks.timeseries.steps import FIELDS
 

@@ -18,7 +18,8 @@ from metatune.session import plan_of
 from metatune.space import parse_space
 from metatune.tasks.base import SPLITS, Episode
 from metatune.tasks.tables.classes import ClassRows
-from metatune.tasks.tables.table import OWN_CLASSES, TableFamily, TableOptions, open_table
+from metatune.tasks.tables.options import TableOptions
+from metatune.tasks.tables.table import OWN_CLASSES, TableFamily, open_table
 from metatune.testing import FamilyConformance
 from metatune.trial import run_trial
 

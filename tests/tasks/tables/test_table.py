@@ -23,17 +23,13 @@ from metatune.errors import DataError, MetatuneError, OptionError
 from metatune.tasks.base import ACCURACY, MSE, R2, SPLITS, Episode
 from metatune.tasks.registry import open_family
 from metatune.tasks.tables import columns as columns_module
-from metatune.tasks.tables import frames, table
+from metatune.tasks.tables import encoded, frames, rows
 from metatune.tasks.tables.columns import Column, encode_more
+from metatune.tasks.tables.encoded import read_table, write_table
 from metatune.tasks.tables.frames import Frame, find_files, read_frame
-from metatune.tasks.tables.table import (
-    NO_GROUP,
-    TableFamily,
-    TableOptions,
-    open_table,
-    read_table,
-    write_table,
-)
+from metatune.tasks.tables.options import TableOptions
+from metatune.tasks.tables.rows import NO_GROUP
+from metatune.tasks.tables.table import TableFamily, open_table
 from metatune.testing import FamilyConformance
 
 EPISODE = Episode(1, 6, 8, per_class=False)
@@ -557,7 +553,7 @@ def test_files_are_read_once_and_afterwards_mapped(shared, monkeypatch) -> None:
     (folder,) = cache.iterdir()
     names = {"x.npy", "y.npy", "start.npy", "about.npy", "arrays"}
     assert {path.name for path in folder.iterdir()} == names
-    monkeypatch.setattr(table, "read_frame", refuse_to_read)
+    monkeypatch.setattr(rows, "read_frame", refuse_to_read)
     second = read_table(options)
     assert not second.x.flags.writeable
     assert not second.x.flags.owndata
@@ -622,7 +618,7 @@ def test_a_full_disk_is_told_in_a_sentence(shared, monkeypatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(table, "_save_rows", full)
+    monkeypatch.setattr(encoded, "_save_rows", full)
     with pytest.raises(DataError, match=r"No space left.*; allowed: room for .*METATUNE_CACHE"):
         read_table(options)
     assert list(cache.iterdir()) == []
