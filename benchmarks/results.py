@@ -47,20 +47,23 @@ class Setting:
         minutes: of one search, of which each seed has one of each kind; Ray's start and the data
             take some more.
         backbone: of the network that learns each task from scratch.
+        steps: that it may take; a step on twenty images through a convolution takes as long as a
+            hundred on twenty rows through an MLP, and a search of some minutes has to try many.
     """
 
     space: str
     shape: Mapping[str, Any]
     minutes: float
     backbone: Mapping[str, Any]
+    steps: tuple[int, int] = (10, 300)
 
 
-CONV = {"kind": "conv4", "width": {"choice": [16, 32, 64]}, "depth": {"int": [2, 4]}}
+CONV = {"kind": "conv4", "width": {"choice": [8, 16, 32]}, "depth": {"int": [2, 4]}}
 MLP = {"kind": "mlp", "width": {"choice": [16, 32, 64, 128]}, "depth": {"int": [1, 3]}}
 FAMILIES: Mapping[str, Mapping[str, Setting]] = {
     "omniglot": {
-        "5-way 1-shot": Setting("omniglot.yaml", {"way": 5}, 1.25, CONV),
-        "20-way 1-shot": Setting("omniglot.yaml", {"way": 20}, 3.0, CONV),
+        "5-way 1-shot": Setting("omniglot.yaml", {"way": 5}, 1.25, CONV, (5, 50)),
+        "20-way 1-shot": Setting("omniglot.yaml", {"way": 20}, 4.0, CONV, (5, 50)),
     },
     "chembl": {
         "16 molecules": Setting("chembl.yaml", {"shot": 16}, 2.5, MLP),
@@ -91,7 +94,7 @@ def space_of(setting: Setting, kind: Kind) -> dict[str, Any]:
             "head": {"kind": "linear", "start": "zero"},
             "inner": {
                 "kind": "adam", "scope": "all",
-                "steps": {"int": [10, 300], "log": True},
+                "steps": {"int": list(setting.steps), "log": True},
                 "lr": {"float": [3e-4, 1e-1], "log": True},
                 "proximal": {"float": [1e-4, 1.0], "log": True},
             },
