@@ -6,8 +6,9 @@
 For each setting and seed two searches of the same minutes: the ready space of the family, and one
 of a network that learns each task from scratch, whose rates, steps and size are tuned likewise.
 Both are judged on the same tasks of ``test``: every baseline and preset of the space, the tuned
-network, and the winner. Interrupted, it goes on where it stood; a search that is done is kept in
-``--runs``. docs/results.md is filled by ``write_tables.py``.
+network, and the winner. Interrupted, it goes on where it stood: a search that is done is kept in
+``--runs``, and what has its rows in ``--out`` is not run again. docs/results.md is filled by
+``write_tables.py``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import argparse
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -193,16 +195,20 @@ def main() -> None:
     unknown = set(options.families) - set(FAMILIES)
     if unknown:
         parser.error(f"found {', '.join(sorted(unknown))}; allowed: {', '.join(FAMILIES)}")
-    for family in options.families:
-        rows = list[dict[str, Any]]()
-        for name in FAMILIES[family]:
-            for seed in SEEDS:
-                runs = {k: searched(family, name, k, seed, options.runs) for k in KINDS}
-                rows += rows_of(family, name, seed, runs)
-        lines = options.out.read_text().splitlines() if options.out.exists() else []
-        kept = [line for line in lines if json.loads(line)["family"] != family]
-        options.out.write_text("".join(f"{x}\n" for x in [*kept, *map(json.dumps, rows)]))
+    problems = [(family, name) for family in options.families for name in FAMILIES[family]]
+    for (family, name), seed in product(problems, SEEDS):
+        known = read_lines(options.out)
+        if any((k["family"], k["setting"], k["seed"]) == (family, name, seed) for k in known):
+            continue
+        runs = {kind: searched(family, name, kind, seed, options.runs) for kind in KINDS}
+        rows = rows_of(family, name, seed, runs)
+        options.out.write_text("".join(f"{json.dumps(row)}\n" for row in [*known, *rows]))
         print(pd.DataFrame(rows)[["setting", "seed", "name", "score", "behind"]].to_string())
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The rows of what is done."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 if __name__ == "__main__":
