@@ -35,12 +35,12 @@ from metatune.artifact.measures import calibration_of, likeness_of
 from metatune.errors import ArtifactError, Diverged
 from metatune.history import History, Trial
 from metatune.learners.interface import to_tensors
+from metatune.own import load_own, look_in
 from metatune.plan import Plan
 from metatune.records.folder import RunFolder
 from metatune.records.reading import read_info, read_rows, read_run
 from metatune.seeds import derive_seed
 from metatune.session import planned
-from metatune.strategy.own import load_own, look_in
 from metatune.tasks.base import Encodes, NamesInputs, TaskBatch, TaskFamily
 from metatune.tasks.registry import open_family
 from metatune.tasks.whole import WholeFamily
