@@ -47,7 +47,7 @@ class Steps(Part):
         0.0,
         ge=0,
         le=1e6,
-        description="strength of a pull to the start, `proximal / 2 * |theta - start|^2`",
+        description="strength of a pull to the start, `proximal / 2 * (theta - start)^2`",
     )
     beta: float = Field(0.9, ge=0, lt=1, description="decay of `momentum`, beta1 of `adam`")
     context: int = Field(5, ge=1, le=1024, description="numbers in the context vector")
