@@ -19,7 +19,7 @@ check: $(INSTALLED)  ## format, lint, types
 	$(BIN)/mypy
 
 docs: $(VENV)/.docs  ## the site, into site/; warnings are errors
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 verify: $(INSTALLED)  ## whether the statistics keep their word, and no file brings it down; some minutes
 	$(BIN)/python benchmarks/honesty.py

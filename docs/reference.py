@@ -352,13 +352,12 @@ def signature(name: str, thing: Any) -> str:
         found = inspect.signature(thing)
     except (TypeError, ValueError):
         return name
-    words = []
-    kinds = {parameter.kind for parameter in found.parameters.values()}
+    words = list[str]()
     for parameter in found.parameters.values():
         if parameter.name == "self" or parameter.name.startswith("_"):
             continue
-        if parameter.kind is parameter.KEYWORD_ONLY and kinds is not None:
-            words, kinds = [*words, "*"], None
+        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in words:
+            words.append("*")
         note = "" if parameter.annotation is parameter.empty else f": {parameter.annotation}"
         default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
         words.append(f"{parameter.name}{note}{default}")
