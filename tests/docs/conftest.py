@@ -94,7 +94,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     new = customers(80, 1)
     new[:16].to_csv(folder / "support.csv", index=False)
     new[16:].drop(columns="demand").to_csv(folder / "query.csv", index=False)
-    series = plain_series(shops=16, days=500, regions=8)
+    series = plain_series(shops=16, days=1000, regions=8)
     for place in (folder, folder / "examples"):
         series.to_csv(place / "sales.csv", index=False)
     for place in (folder, folder / "search_spaces"):
