@@ -13,8 +13,6 @@ from pages import ROOT
 from user_images import class_folders
 from user_tables import plain_series
 
-from metatune import export
-
 GLYPHS = """\
 family: {name: glyphs, way: 5, shot: 1, query: 2}
 resource: {full: 800, rungs: 2, reduction: 2}
@@ -103,5 +101,4 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, space in (("glyphs", GLYPHS), ("customers", CUSTOMERS)):
         (folder / f"{name}.yaml").write_text(space)
         inline_run(space.replace("data/*.csv", str(folder / "data/*.csv")), folder / "runs" / name)
-    export(folder / "runs" / "customers", folder / "demand-model", licence="CC0")
     return folder
