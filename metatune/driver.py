@@ -18,7 +18,7 @@ from metatune.plan import Plan
 from metatune.proposer import Ledger
 from metatune.records.folder import RunFolder, write_atomically
 from metatune.records.log import Log
-from metatune.records.parquet import Compactor
+from metatune.records.compaction import Compactor
 from metatune.records.rows import Asked, Ended, Row, Scored
 from metatune.space import Method, load_yaml, method_file
 from metatune.strategy import Strategy

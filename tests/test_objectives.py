@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -16,6 +17,7 @@ from metatune.objectives import (
     cost,
     dominated_by,
     dominators,
+    on_front,
     log_ratio,
     spread_over_fronts,
 )
@@ -68,6 +70,13 @@ def dominates(a: Point, b: Point) -> bool:
 
 
 @given(POINTS)
+@given(st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS | st.just(math.nan)), max_size=20))
+def test_on_the_front_is_whom_nobody_dominates(points: list[tuple[float, ...]]) -> None:
+    by = dominators(points) if points else []
+    merits = np.array(points).reshape(-1, 3)
+    assert on_front(merits).tolist() == [number == 0 for number in by]
+
+
 def test_dominators_are_counted_as_defined(points: list[Point]) -> None:
     expected = [sum(dominates(other, own) for other in points) for own in points]
     assert dominators(points) == expected
