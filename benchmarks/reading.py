@@ -5,7 +5,7 @@
 
 A run's folder is made by the real records code: rows, log, compaction. Then each question is put to
 it, every time with the run read anew; so the seconds include opening the folder. Wall clock and
-processor time of this process, median, least and most; a fresh Python, imports included, comes last.
+processor time, median, least and most; a fresh Python, imports included, comes last.
 Appends a JSON line a question to ``benchmarks/results/reading.jsonl``.
 """
 
@@ -69,6 +69,11 @@ def rows(trials: int, tasks: int, rungs: int, seed: int = 0) -> Iterator[Row]:
     """A run of one round: every trial is scored at every rung, and twelve meet on ``test``."""
     random = np.random.default_rng(seed)
     difficulty = random.normal(size=tasks)
+    groups = [f"script-{task % GROUPS:02d}" for task in range(tasks)]
+    names = {
+        split: [f"{split}-{task % GROUPS:02d}-{task:012x}" for task in range(tasks)]
+        for split in ("select", "confirm", "test")
+    }
 
     def scored(trial: int, rung: int, split: str, replica: int = 0) -> Scored:
         level = 0.6 + 0.1 * np.sin(trial) + 0.02 * rung
@@ -83,8 +88,8 @@ def rows(trials: int, tasks: int, rungs: int, seed: int = 0) -> Iterator[Row]:
             train_seconds=float(rung),
             score_seconds=float(random.uniform(0.5, 2)),
             train_loss=float(random.uniform()),
-            tasks=[f"{split}-{task % GROUPS:02d}-{task:012x}" for task in range(tasks)],
-            groups=[f"script-{task % GROUPS:02d}" for task in range(tasks)],
+            tasks=names[split],
+            groups=groups,
             scores=values.round(4).tolist(),
             transductive=False,
             at=float(trial + rung / 10),

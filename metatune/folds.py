@@ -104,7 +104,7 @@ def _test_of(run: Run) -> _Test:
         "rival": str(final["rival"]),
         "default": default,
     }
-    test = run.read("scores", filter=counted(["test"]))
+    test = run.read("scores", where=counted(["test"]))
     scores = {
         role: test[test["trial"] == trial].pivot(index="task", columns="replica", values="score")
         for role, trial in trials.items()

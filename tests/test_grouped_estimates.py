@@ -56,7 +56,11 @@ def test_a_single_unit_bounds_nothing() -> None:
 
 def test_the_order_of_the_rows_does_not_matter() -> None:
     random = np.random.default_rng(0)
-    values, groups, owners = random.normal(size=500), random.integers(9, size=500), np.arange(500) % 7
+    values, groups, owners = (
+        random.normal(size=500),
+        random.integers(9, size=500),
+        np.arange(500) % 7,
+    )
     mixed = random.permutation(500)
     a = estimate_each(values, groups, owners, 7)
     b = estimate_each(values[mixed], groups[mixed], owners[mixed], 7)

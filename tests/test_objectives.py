@@ -17,8 +17,8 @@ from metatune.objectives import (
     cost,
     dominated_by,
     dominators,
-    on_front,
     log_ratio,
+    on_front,
     spread_over_fronts,
 )
 
@@ -69,7 +69,6 @@ def dominates(a: Point, b: Point) -> bool:
     return a[0] >= b[0] and a[1] >= b[1] and a != b
 
 
-@given(POINTS)
 @given(st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS | st.just(math.nan)), max_size=20))
 def test_on_the_front_is_whom_nobody_dominates(points: list[tuple[float, ...]]) -> None:
     by = dominators(points) if points else []
@@ -77,6 +76,7 @@ def test_on_the_front_is_whom_nobody_dominates(points: list[tuple[float, ...]]) 
     assert on_front(merits).tolist() == [number == 0 for number in by]
 
 
+@given(POINTS)
 def test_dominators_are_counted_as_defined(points: list[Point]) -> None:
     expected = [sum(dominates(other, own) for other in points) for own in points]
     assert dominators(points) == expected

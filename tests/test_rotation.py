@@ -90,7 +90,9 @@ def test_a_fold_knows_its_fold_and_so_does_the_method_that_it_ends_with(
     assert kept == yaml.safe_load(FOLDS)
     assert yaml.safe_load((path / "fold-1" / "method.yaml").read_text())["family"]["fold"] == 1
     _, again, _ = session.reopen(path / "fold-1")
-    assert set(again.info.groups["test"]) == set(metatune.read_runs(path)[1].info["family"]["groups"]["test"])
+    assert set(again.info.groups["test"]) == set(
+        metatune.read_runs(path)[1].info["family"]["groups"]["test"]
+    )
 
 
 def test_a_file_that_names_a_fold_is_one_of_the_same_folds(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from metatune.records.reading import Run
 from metatune.records.rows import FINDING_OUT
 from metatune.statistics import Estimate, Estimates, estimate_each
 
+Indexed = TypeVar("Indexed", pd.DataFrame, pd.Series)
 SELECT_COLUMNS = (
     "name", "round", "structure", "origin", "state", "rung", "tasks", "score", "low", "high",
     "gain", "gain_low", "gain_high", *COSTS, "pareto", "resource", "seconds", "transductive",
@@ -121,9 +122,7 @@ def _gains(
     reference = np.where(pair[numbers] >= 0, table[pair[numbers], tasks], np.nan)
     there = ~np.isnan(reference)
     # One may have lost a race on its first tasks: then those count that both have.
-    fewer = np.minimum(
-        np.bincount(numbers, minlength=count), (~np.isnan(table)).sum(axis=1)[pair]
-    )
+    fewer = np.minimum(np.bincount(numbers, minlength=count), (~np.isnan(table)).sum(axis=1)[pair])
     whole = np.bincount(numbers[there], minlength=count) == fewer
     there &= whole[numbers]
     both = own[there]
@@ -144,7 +143,7 @@ def _references(
         and these rows: a score a task, NaN where there is none.
     """
     names = own["trial"].cat.categories
-    rung = own.groupby("trial", observed=False)["rung"].first()
+    rung = _by_name(own.groupby("trial", observed=False)["rung"].first())
     own_round, state = (trials[column].reindex(names) for column in ("round", "state"))
     default = own_round.map(defaults).astype(object)
     last = rung.reindex(default).to_numpy(float)
@@ -196,7 +195,7 @@ def _estimates(values: pd.Series, own: pd.DataFrame) -> Estimates:
     return estimate_each(values, own["group"].cat.codes, codes, len(own["trial"].cat.categories))
 
 
-def _by_name(frame: pd.DataFrame) -> pd.DataFrame:
+def _by_name(frame: Indexed) -> Indexed:
     """Indexed by the trials' names in place of categories."""
     return frame.set_axis(frame.index.astype("str"))
 

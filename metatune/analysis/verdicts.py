@@ -53,7 +53,7 @@ def verdict_table(run: Run) -> pd.DataFrame:
     if run.verdicts.empty:
         return pd.DataFrame(columns=list(TEST_COLUMNS)).rename_axis("trial")
     sign, final = run.sign, run.verdicts.iloc[-1]
-    test, curves = (run.read(name, filter=counted(["test"])) for name in ("scores", "curves"))
+    test, curves = (run.read(name, where=counted(["test"])) for name in ("scores", "curves"))
     columns = ["name", "structure", "origin", "members", "round"]
     trials = run.read("trials", columns, ds.field("trial").isin(test["trial"].unique()))
     default = defaults_of(run)[trials.loc[final["winner"], "round"]]

@@ -1,4 +1,4 @@
-"""Compaction: the log so far as a new generation of Parquet, of which ``snapshot`` reads the newest.
+"""Compaction: the log so far as a new generation of Parquet, for ``snapshot`` to read.
 
 The log stays: it is what a resume reads, and what reading falls back to.
 """

@@ -45,7 +45,8 @@ def tasks_of(run: Run) -> pd.DataFrame:
     columns = FRAMES["tasks"].columns
     frame = frame.reset_index()[[column.name for column in columns]]
     return frame.astype({
-        column.name: column.dtype for column in columns if column.dtype != "category"
+        column.name: pd.CategoricalDtype(column.choices) if column.choices else column.dtype
+        for column in columns
     })  # fmt: skip
 
 

@@ -30,7 +30,7 @@ class Source(Protocol):
     """Where a run's tables are read from."""
 
     def read(
-        self, name: str, columns: Sequence[str] | None = None, filter: ds.Expression | None = None
+        self, name: str, columns: Sequence[str] | None = None, where: ds.Expression | None = None
     ) -> pa.Table:
         """Some columns (all, in the order of the schema) of the rows that pass a filter."""
         ...
@@ -40,17 +40,15 @@ class Tables(dict[str, pa.Table]):
     """A run's tables by their names, in memory."""
 
     def read(
-        self, name: str, columns: Sequence[str] | None = None, filter: ds.Expression | None = None
+        self, name: str, columns: Sequence[str] | None = None, where: ds.Expression | None = None
     ) -> pa.Table:
         """As of ``Source``."""
-        return chosen(self[name], columns, filter)
+        return chosen(self[name], columns, where)
 
 
-def chosen(
-    table: pa.Table, columns: Sequence[str] | None, filter: ds.Expression | None
-) -> pa.Table:
+def chosen(table: pa.Table, columns: Sequence[str] | None, where: ds.Expression | None) -> pa.Table:
     """Some columns of the rows of a table that pass a filter."""
-    found = table if filter is None else table.filter(filter)
+    found = table if where is None else table.filter(where)
     return found if columns is None else found.select(list(columns))
 
 

@@ -103,7 +103,7 @@ class Run:
         self,
         frame: str,
         columns: Sequence[str] | None = None,
-        filter: ds.Expression | None = None,
+        where: ds.Expression | None = None,
         *,
         categories: bool = False,
     ) -> pd.DataFrame:
@@ -113,7 +113,7 @@ class Run:
             frame: any but ``tasks``, which is worked out.
             columns: of its columns, by default all; an index comes by itself. Of the trials'
                 strategies all columns come, or none.
-            filter: which rows; of any columns that the frame has in ``FRAMES``.
+            where: which rows; of any columns that the frame has in ``FRAMES``.
             categories: names that repeat, such as those of trials and tasks, as categories, which
                 take a tenth of the memory and of the time.
 
@@ -131,9 +131,9 @@ class Run:
             raise RunError(
                 f"{frame}: found column {first_of(unknown)}; allowed: {', '.join(known)}"
             )
-        if filter is not None:
-            _try_filter(frame, filter)
-        table = self._tables.read(frame, wanted, filter)
+        if where is not None:
+            _try_filter(frame, where)
+        table = self._tables.read(frame, wanted, where)
         found = frame_of(table, [known[name] for name in wanted], categories)
         if frame == "trials" and columns is None:
             own = settings_of(table["strategy"].to_pylist())
@@ -198,11 +198,11 @@ def _info(place: Place) -> dict[str, Any]:
     return info
 
 
-def _try_filter(frame: str, filter: ds.Expression) -> None:
+def _try_filter(frame: str, where: ds.Expression) -> None:
     """Refuses a filter that does not fit, so that no later error is its fault."""
     try:
-        schema(frame).empty_table().filter(filter)
+        schema(frame).empty_table().filter(where)
     except (pa.ArrowException, TypeError) as error:
         names = ", ".join(column.name for column in COLUMNS[frame])
         first = one_line(str(error).splitlines()[0])[:200]
-        raise RunError(f"{frame}: found filter {filter}: {first}; columns: {names}") from None
+        raise RunError(f"{frame}: found filter {where}: {first}; columns: {names}") from None

@@ -23,7 +23,7 @@ Parquet of another version is not read: the log has all that stands in it.
 """
 
 CODED = ("trial", "split", "task", "group")
-"""Columns that repeat few texts: where speed counts they are read as dictionaries, or categories."""
+"""Columns that repeat few texts: for speed they are read as dictionaries, or categories."""
 
 Type = Literal["string", "strings", "int", "float", "bool"]
 
@@ -225,8 +225,7 @@ _TASKS = Frame(
 )  # fmt: skip
 
 FRAMES: Mapping[str, Frame] = {
-    frame.name: frame
-    for frame in (_TRIALS, _SCORES, _CURVES, _ROUNDS, _TASKS, _LOOKS, _VERDICTS)
+    frame.name: frame for frame in (_TRIALS, _SCORES, _CURVES, _ROUNDS, _TASKS, _LOOKS, _VERDICTS)
 }
 """Every frame of a run by its name."""
 

@@ -103,10 +103,10 @@ class Runs(Sequence[Run]):
         return self._together(lambda run: run.verdicts)
 
     def read(
-        self, frame: str, columns: Sequence[str] | None = None, filter: ds.Expression | None = None
+        self, frame: str, columns: Sequence[str] | None = None, where: ds.Expression | None = None
     ) -> pd.DataFrame:
         """A part of a frame of all runs; arguments and errors as of ``Run.read``."""
-        return self._together(lambda run: run.read(frame, columns, filter))
+        return self._together(lambda run: run.read(frame, columns, where))
 
     def each(self, ask: Callable[..., pd.DataFrame], *args: Any, **options: Any) -> pd.DataFrame:
         """A question to each run by itself; the answers below one another.

@@ -117,7 +117,7 @@ class Snapshot:
         self,
         name: str,
         columns: Sequence[str] | None = None,
-        filter: ds.Expression | None = None,
+        where: ds.Expression | None = None,
     ) -> pa.Table:
         """Some columns of the rows that pass a filter; only these are read from Parquet.
 
@@ -125,21 +125,21 @@ class Snapshot:
             name: of the table.
             columns: of these, by default all; of ``SCORED`` the ``CODED`` ones come as
                 dictionaries.
-            filter: on any columns.
+            where: on any columns.
 
         Raises:
             RunError: Parquet and log are both damaged, or cannot be read.
         """
         if self.manifest is not None:
             try:
-                return self._extended(name, columns, filter)
+                return self._extended(name, columns, where)
             except _Damaged as error:
                 logger.warning(
                     "%s: the log is read in place of generation %d: %s",
                     self._place.name, self.manifest.generation, error,
                 )  # fmt: skip
                 self.manifest = None
-        return chosen(self._from_log[name], columns, filter)
+        return chosen(self._from_log[name], columns, where)
 
     @property
     def tables(self) -> Tables:
@@ -147,28 +147,28 @@ class Snapshot:
         return Tables({name: self.read(name).cast(schema(name)) for name in COLUMNS})
 
     def _extended(
-        self, name: str, columns: Sequence[str] | None, filter: ds.Expression | None
+        self, name: str, columns: Sequence[str] | None, where: ds.Expression | None
     ) -> pa.Table:
         """The rows of the generation and of the log beyond it."""
         if not self.rows:
-            return self._stored(name, columns, filter)
+            return self._stored(name, columns, where)
         if name == "trials":
-            return chosen(self._trials, columns, filter)
-        more = chosen(self._fresh[name], columns, filter)
+            return chosen(self._trials, columns, where)
+        more = chosen(self._fresh[name], columns, where)
         if name in SCORED and self._again:
             wanted = list(more.column_names)
-            found = self._stored(name, list(dict.fromkeys([*wanted, *KEY])), filter)
+            found = self._stored(name, list(dict.fromkeys([*wanted, *KEY])), where)
             found = without(found, self._again).select(wanted)
         else:
-            found = self._stored(name, columns, filter)
+            found = self._stored(name, columns, where)
         return pa.concat_tables([found, more]).unify_dictionaries()
 
     def _stored(
-        self, name: str, columns: Sequence[str] | None, filter: ds.Expression | None
+        self, name: str, columns: Sequence[str] | None, where: ds.Expression | None
     ) -> pa.Table:
         try:
             table: pa.Table = self._files[name].to_table(
-                columns=None if columns is None else list(columns), filter=filter
+                columns=None if columns is None else list(columns), filter=where
             )
         except (OSError, pa.ArrowException) as error:
             raise _Damaged(str(error)) from error
@@ -327,5 +327,7 @@ def _coded(name: str, table: pa.Table) -> pa.Table:
     """The table with its ``CODED`` columns as dictionaries, where it is one of ``SCORED``."""
     for place, column in enumerate(table.column_names if name in SCORED else ()):
         if column in CODED:
-            table = table.set_column(place, column, table[column].dictionary_encode())
+            coded = table[column].dictionary_encode()
+            known = pa.field(column, coded.type, table.schema.field(column).nullable)
+            table = table.set_column(place, known, coded)
     return table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,5 +77,3 @@ def _intervals(unit: Floats, owner: Ints, count: int, level: float) -> Estimates
         reach = stdtrit(units - 1, (1 + level) / 2) * np.sqrt(squares / (units - 1) / units)
     reach[units == 1] = np.inf
     return Estimates(mean, mean - reach, mean + reach, units)
-
-

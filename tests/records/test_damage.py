@@ -71,7 +71,7 @@ def copy(whole: Path, tmp_path: Path) -> Iterator[Path]:
 
 
 def files(path: Path) -> list[Path]:
-    return sorted(each for each in path.glob("records/**/*") if each.suffix) + [path / "run.json"]
+    return [*sorted(each for each in path.glob("records/**/*") if each.suffix), path / "run.json"]
 
 
 # --- any damage -----------------------------------------------------------------------------------
@@ -256,6 +256,6 @@ def test_frames_columns_and_filters_that_are_not_there_are_refused(whole: Path) 
     with pytest.raises(RunError, match="scores: found column gain; allowed: trial, round"):
         run.read("scores", ["trial", "gain"])
     with pytest.raises(RunError, match=r"scores: found filter .*; columns: trial, round"):
-        run.read("scores", filter=ds.field("spilt") == "test")
+        run.read("scores", where=ds.field("spilt") == "test")
     with pytest.raises(RunError, match=r"scores: found filter .*; columns: trial, round"):
-        run.read("scores", filter=ds.field("rung") == "last")
+        run.read("scores", where=ds.field("rung") == "last")

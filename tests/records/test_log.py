@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 
 from metatune.errors import RunError
+from metatune.records.compaction import compact
 from metatune.records.folder import RunFolder, opening
 from metatune.records.log import Log, parse_name, read_log, scan, segments, to_line
-from metatune.records.compaction import compact
 from metatune.records.reading import read_rows, read_run
 from metatune.records.rows import Row
 

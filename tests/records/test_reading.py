@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from metatune.errors import RunError
-from metatune.records.folder import RunFolder
 from metatune.records.compaction import compact
+from metatune.records.folder import RunFolder
 from metatune.records.reading import read_rows, read_run
 from metatune.records.rows import STATES
 from metatune.records.schema import COLUMNS
