@@ -76,7 +76,7 @@ def on_front(merits: Merits) -> NDArray[np.bool_]:
     neither dominate nor be dominated.
     """
     points = np.asfortranarray(merits, dtype=np.float64)
-    front = np.isnan(points).any(axis=1)
+    front: NDArray[np.bool_] = np.asarray(np.isnan(points).any(axis=1))
     left = np.flatnonzero(~front)
     left = left[np.lexsort(-points[left].T[::-1])]
     while left.size:

@@ -167,8 +167,8 @@ def folders_of(path: str | Path) -> list[Path]:
 def _folders(path: str | Path) -> list[str | Path]:
     if not is_rotation(path):
         return [path]
-    if isinstance(Place.at(path).name, Path):
-        return list(folders_of(path))
+    if isinstance(here := Place.at(path).name, Path):
+        return list(folders_of(here))
     folder, mark, options = str(path).partition("?")
     return [f"{folder.rstrip('/')}/fold-{fold}{mark}{options}" for fold in range(_count(path))]
 

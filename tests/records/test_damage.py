@@ -71,7 +71,8 @@ def copy(whole: Path, tmp_path: Path) -> Iterator[Path]:
 
 
 def files(path: Path) -> list[Path]:
-    return [*sorted(each for each in path.glob("records/**/*") if each.suffix), path / "run.json"]
+    records = [*path.glob("records/*.jsonl"), *path.glob("records/parquet-*/*")]
+    return [*sorted(records), path / "run.json"]
 
 
 # --- any damage -----------------------------------------------------------------------------------
@@ -137,7 +138,8 @@ def test_of_damaged_parquet_no_more_is_read_than_is_asked_for(
     column = pq.ParquetFile(table).metadata.row_group(0).column(5)
     assert column.path_in_schema == "task"
     content = bytearray(table.read_bytes())
-    content[column.data_page_offset + 30] ^= 1
+    start = column.dictionary_page_offset or column.data_page_offset
+    content[start + column.total_compressed_size // 2] ^= 1
     table.write_bytes(content)
     with caplog.at_level(logging.WARNING):
         scores = read_run(copy).read("scores", ["trial", "score"])
