@@ -30,10 +30,10 @@ from metatune.plan import Plan
 from metatune.prior import Fitted, Prior, fit, read_prior
 from metatune.progress import Progress
 from metatune.proposer import open_ledger
+from metatune.records.compaction import Compactor
 from metatune.records.folder import RunFolder, opening, write_atomically
 from metatune.records.lease import acquire
 from metatune.records.log import Log
-from metatune.records.parquet import Compactor
 from metatune.records.reading import read_info, read_rows
 from metatune.runner import check_address, prepare_ray
 from metatune.space import Space, fold_file, load_space, load_yaml, resolve
