@@ -47,9 +47,11 @@ def stored(strategy: Strategy, info: FamilyInfo, episode: Episode, seed: int = 0
         },
         "episode": vars(episode),
         "strategies": [strategy.model_dump(mode="json")],
+        "fallback": None,
         "inputs": [],
         "target": {"name": "", "mean": 0.0, "spread": 1.0, "classes": []},
         "columns": [],
+        "series": None,
         "provenance": {},
     }  # fmt: skip
     return files.Stored(json.loads(json.dumps(plain)), tensors, "# made\n")
