@@ -102,7 +102,8 @@ def weigh(
 ) -> Weighed | None:
     """Measure the fallback; None where it cannot be: supports are too small, predictions none."""
     info = family.info
-    groups, own, other, fell = [], [], [], []
+    groups, fell = list[str](), list[bool]()
+    own, other = list[float](), list[float]()
     for group, task in _of_confirm(plan, family, "fallback"):
         choice = choose(strategy, baseline, name, task.support_x[0], task.support_y[0], info)
         if choice is None:

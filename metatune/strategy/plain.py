@@ -9,7 +9,8 @@ stands anywhere in a strategy.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+import operator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import NoneType, UnionType
@@ -49,12 +50,12 @@ class Field:
         if self.min_length is not None and len(value) < self.min_length:
             return f"found {len(value)} characters; allowed: {self.min_length} or more"
         for word, bound, fits in (
-            ("from", self.ge, lambda bound: value >= bound),
-            ("above", self.gt, lambda bound: value > bound),
-            ("up to", self.le, lambda bound: value <= bound),
-            ("below", self.lt, lambda bound: value < bound),
+            ("from", self.ge, operator.ge),
+            ("above", self.gt, operator.gt),
+            ("up to", self.le, operator.le),
+            ("below", self.lt, operator.lt),
         ):
-            if bound is not None and value is not None and not fits(bound):
+            if bound is not None and value is not None and not fits(value, bound):
                 return f"found {str(value)[:40]}; allowed: {word} {bound:g}"
         return None
 
@@ -63,7 +64,7 @@ class BaseModel:
     """A part: its settings as attributes, frozen."""
 
     def __init__(self, **given: Any) -> None:
-        fields = dict(_fields(type(self)))
+        fields = _fields(type(self))
         if strange := given.keys() - fields.keys():
             raise ValidationError((str(min(strange))[:40],), "found an unknown key")
         for name, (hint, field) in fields.items():
@@ -93,7 +94,8 @@ class BaseModel:
         """The part of a JSON object; always strict."""
         del strict
         plain = json.loads(text)
-        return _part(cls, plain, ())
+        found: Self = _part(cls, plain, ())
+        return found
 
     def model_dump(self, mode: str = "python") -> dict[str, Any]:
         """As plain data."""
@@ -115,16 +117,13 @@ class BaseModel:
 
 
 @cache
-def _fields(model: type[BaseModel]) -> tuple[tuple[str, tuple[Any, Field]], ...]:
-    return tuple(_declared(model))
-
-
-def _declared(model: type[BaseModel]) -> Iterator[tuple[str, tuple[Any, Field]]]:
+def _fields(model: type[Any]) -> dict[str, tuple[Any, Field]]:
     """Each setting with its type and what else is declared of it."""
+    found = {}
     for name, hint in get_type_hints(model, include_extras=True).items():
-        if name != "model_config":
-            stated = getattr(model, name, _MISSING)
-            yield name, (hint, stated if isinstance(stated, Field) else Field(stated))
+        stated = getattr(model, name, _MISSING)
+        found[name] = (hint, stated if isinstance(stated, Field) else Field(stated))
+    return found
 
 
 def _read(hint: Any, value: Any, place: tuple[str, ...]) -> Any:
