@@ -64,7 +64,8 @@ class BaseModel:
     """A part: its settings as attributes, frozen."""
 
     def __init__(self, **given: Any) -> None:
-        fields = _fields(type(self))
+        kind: Any = type(self)
+        fields = _fields(kind)
         if strange := given.keys() - fields.keys():
             raise ValidationError((str(min(strange))[:40],), "found an unknown key")
         for name, (hint, field) in fields.items():
@@ -117,7 +118,7 @@ class BaseModel:
 
 
 @cache
-def _fields(model: type[Any]) -> dict[str, tuple[Any, Field]]:
+def _fields(model: Any) -> dict[str, tuple[Any, Field]]:
     """Each setting with its type and what else is declared of it."""
     found = {}
     for name, hint in get_type_hints(model, include_extras=True).items():
