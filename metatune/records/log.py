@@ -176,20 +176,21 @@ def read_log(path: Path) -> list[Row]:
     return scan(path.read_bytes(), path).rows
 
 
-def scan(data: bytes, path: Path, start: int = 0) -> Scan:
+def scan(data: bytes, path: Path, start: int = 0, lines: int = 0) -> Scan:
     """The rows in a segment's bytes.
 
     Args:
-        data: the segment's bytes.
+        data: the segment's bytes, or those behind some of its lines.
         path: the segment, for error messages.
         start: bytes to skip; the beginning of a line.
+        lines: that stand in the segment before ``data``.
 
     Raises:
         RunError: a line before the last good one is damaged.
     """
     rows: list[Row] = []
     end = position = start
-    number = data.count(b"\n", 0, start)
+    number = lines + data.count(b"\n", 0, start)
     bad: int | None = None
     while (stop := data.find(b"\n", position)) >= 0:
         number += 1
