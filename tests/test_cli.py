@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 SPACES = sorted((ROOT / "search_spaces").glob("*.yaml"))
 TINY = SPACE.replace("seeds: 2", "seeds: 1").replace("full: 1800", "full: 900")
 COMMANDS = (
-    "init", "baselines", "run", "resume", "leaderboard", "validate", "prior", "families",
+    "init", "baselines", "run", "resume", "leaderboard", "watch", "validate", "prior", "families",
     "strategies", "export", "adapt",
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Commands that look at what runs measured: `leaderboard` and `prior`."""
+"""Commands that look at what runs measured: `leaderboard`, `watch` and `prior`."""
 
 from __future__ import annotations
 
@@ -30,6 +30,40 @@ def leaderboard(
     console.print(test_table(results))
     console.print(results.verdicts.iloc[-1]["sentence"], style="bold", soft_wrap=True)
     console.print(winner_text(results), soft_wrap=True, highlight=False)
+
+
+def watch(
+    path: RunPath,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 2,
+    once: Annotated[bool, typer.Option("--once", help="Look once.")] = False,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A folder to write event files for TensorBoard to."),
+    ] = None,
+) -> None:
+    """Watch a run that goes on elsewhere: until its verdict, or until nobody drives it."""
+    import signal
+
+    from metatune.watch import watch as look
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the terminal is left in order
+    if tensorboard is not None:
+        console.print(_about_event_files(tensorboard), soft_wrap=True, highlight=False)
+    try:
+        finished = look(path, every=every, once=once, tensorboard=tensorboard, console=console)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    if finished:
+        console.print(f"Next: metatune leaderboard {path}", soft_wrap=True, highlight=False)
+    elif not once:
+        raise typer.Exit(1)
+
+
+def _about_event_files(folder: Path) -> str:
+    from importlib.util import find_spec
+
+    missing = "" if find_spec("tensorboard") else " (pip install 'metatune[dashboards]')"
+    return f"Event files: {folder}. Open them with: tensorboard --logdir {folder}{missing}"
 
 
 def prior(

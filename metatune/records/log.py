@@ -182,7 +182,7 @@ def scan(data: bytes, path: Path | str, start: int = 0, lines: int = 0) -> Scan:
     """The rows in a segment's bytes.
 
     Args:
-        data: the segment's bytes.
+        data: the segment's bytes, or those behind some of its lines.
         path: the segment, for error messages.
         start: bytes to skip; the beginning of a line.
         lines: that are not looked at, in what is skipped or before it.

@@ -104,6 +104,11 @@ class Scored:
     learned: dict[str, float] = field(default_factory=dict)
     at: float = 0.0
 
+    @property
+    def mean(self) -> float:
+        """The mean score of the tasks, of which there is at least one."""
+        return sum(self.scores) / len(self.scores)
+
 
 @dataclass(frozen=True)
 class Ended:
