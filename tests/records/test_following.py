@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from metatune.errors import RunError
+from metatune.records.compaction import compact
 from metatune.records.folder import RunFolder
 from metatune.records.following import Follower
 from metatune.records.log import Log, segments, to_line
-from metatune.records.parquet import compact
 from metatune.records.reading import read_rows
 
 from . import strategies_of_rows as some
