@@ -10,13 +10,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
 
 import metatune
 from metatune import read_run
+from metatune.errors import RunError
+from metatune.runner.cluster import connected
 from tests.integration.conftest import NODE, SPACE
 
 ROOT = Path(__file__).parents[2]
@@ -62,7 +66,7 @@ def test_the_script_starts_nodes_behind_a_token_that_a_run_uses(
         assert token.stat().st_mode & 0o077 == 0
         assert token.parent.stat().st_mode & 0o077 == 0
         path = tmp_path / "run"
-        arguments = ("run", space_file, "--address", found[1], "--out", path, "--trials", 4)
+        arguments = ("run", space_file, "--address", found[1], "--out", path, "--trials", 2)
         run = command(*arguments, env={**NO_TOKEN, **exported})
         _, err = run.communicate(timeout=120)
         assert run.returncode == 0, err
@@ -73,32 +77,28 @@ def test_the_script_starts_nodes_behind_a_token_that_a_run_uses(
     assert not token.exists()
 
 
-@pytest.mark.parametrize(
-    ("environment", "words"),
-    [
+def test_without_the_clusters_token_a_driver_is_refused(
+    cluster: str, space_file: Path, tmp_path: Path, command: Command
+) -> None:
+    wrong = "wrong" * 8
+    cases: list[tuple[dict[str, str | None], str]] = [
         (NO_TOKEN, "wants a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH"),
-        ({"RAY_AUTH_TOKEN": "wrong" * 8}, "does not take this token: set RAY_AUTH_MODE=token"),
+        ({"RAY_AUTH_TOKEN": wrong}, "does not take this token: set RAY_AUTH_MODE=token"),
         ({"RAY_AUTH_TOKEN": None}, "does not take this token: set RAY_AUTH_MODE=token"),
         ({"RAY_AUTH_TOKEN": None, "RAY_AUTH_TOKEN_PATH": "/nowhere"}, "found /nowhere: "),
-    ],
-    ids=["none", "wrong", "mode alone", "no such file"],
-)
-def test_without_the_clusters_token_a_driver_is_refused(
-    environment: dict[str, str | None],
-    words: str,
-    cluster: str,
-    space_file: Path,
-    tmp_path: Path,
-    command: Command,
-) -> None:
-    run = command(
-        "run", space_file, "--address", cluster, "--out", tmp_path / "run",
-        env={"HOME": str(tmp_path), **environment},
-    )  # fmt: skip
-    refused(run, words)
-    assert "wrongwrong" not in "".join(
-        file.read_text() for file in (tmp_path / "run").rglob("*") if file.is_file()
-    )
+    ]
+    runs = [
+        command(
+            "run", space_file, "--address", cluster, "--out", tmp_path / f"run-{number}",
+            env={"HOME": str(tmp_path), **environment},
+        )
+        for number, (environment, _) in enumerate(cases)
+    ]  # fmt: skip
+    for run, (_, words) in zip(runs, cases, strict=True):
+        refused(run, words)
+    kept = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert kept
+    assert not any(wrong in path.read_text() for path in kept)
 
 
 # --- refusals ------------------------------------------------------------------------------------
@@ -120,22 +120,26 @@ def test_more_workers_than_cpus_are_refused(
     refused(run, "64 workers were asked for")
 
 
-def test_a_run_waits_for_cpus_that_are_to_come_but_no_longer_than_it_was_told(
-    nodes: Any, cluster: str, space_file: Path, tmp_path: Path, command: Command
+def test_cpus_that_are_to_come_are_waited_for_but_no_longer_than_was_told(
+    nodes: Any, cluster: str, tmp_path: Path
 ) -> None:
-    arguments = ("run", space_file, "--address", cluster, "--workers", 3, "--trials", 1)
-    late = command(*arguments, "--out", tmp_path / "late", "--wait", 0.01)
-    path = tmp_path / "run"
-    run = command(*arguments, "--out", path, "--wait", 2)
-    refused(late, "the Ray cluster has 2 CPUs within 0.01 min; 3 workers were asked for")
-    assert run.poll() is None
-    node = nodes.add_node(**NODE)
-    try:
-        _, err = run.communicate(timeout=120)
-        assert run.returncode == 0, err
-        assert not read_run(path).verdicts.empty
-    finally:
-        nodes.remove_node(node)
+    late = "the Ray cluster has 2 CPUs within 0.02 min; 3 workers were asked for"
+    with pytest.raises(RunError, match=late), connected(cluster, 3, tmp_path, wait=0.02):
+        pass
+
+    def workers() -> int:
+        with connected(cluster, 3, tmp_path, wait=2) as count:
+            return count
+
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(workers)
+        sleep(1.5)
+        assert not waiting.done()
+        node = nodes.add_node(**NODE)
+        try:
+            assert waiting.result(timeout=110) == 3
+        finally:
+            nodes.remove_node(node)
 
 
 @pytest.fixture
