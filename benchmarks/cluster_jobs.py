@@ -16,6 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import monotonic, sleep
 from typing import Any
 
 from rich.console import Console
@@ -44,9 +45,14 @@ def submit(port: int, *entrypoint: object, **environment: str) -> tuple[int, str
     plain = {name: value for name, value in os.environ.items() if "RAY_AUTH" not in name}
     command = [str(Path(sys.executable).with_name("ray")), "job", "submit",
                "--address", f"http://127.0.0.1:{port}", "--", *map(str, entrypoint)]  # fmt: skip
-    done = subprocess.run(
-        command, env={**plain, **environment}, capture_output=True, text=True, timeout=500
-    )
+    until = monotonic() + 60
+    while True:
+        done = subprocess.run(
+            command, env={**plain, **environment}, capture_output=True, text=True, timeout=500
+        )
+        if "No available agent" not in done.stderr or monotonic() > until:
+            break
+        sleep(2)  # the cluster has just started
     return done.returncode, done.stdout + done.stderr
 
 

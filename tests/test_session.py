@@ -59,6 +59,7 @@ def test_run_json_says_what_a_resume_needs_and_a_reader_wants(
     }
     assert about == {
         "run": "run",
+        "py_modules": [],
         "seed": 5,
         "trials": 12,
         "minutes": None,
