@@ -24,7 +24,7 @@ from pydantic.fields import FieldInfo
 
 from metatune.cli import app
 from metatune.presets import PRESETS
-from metatune.records.parquet import COLUMNS
+from metatune.records.schema import FRAMES, Column, Frame
 from metatune.space import Space
 from metatune.space.families import OWN, Family
 from metatune.strategy import Strategy
@@ -273,29 +273,33 @@ def presets() -> str:
 
 
 def records() -> str:
-    """Every column of the records."""
+    """Every column of every frame."""
     parts = [
         "# Columns of the records",
-        "`metatune.read_run` has each of these tables as a frame, and Parquet files hold the same "
-        "columns, with meaning and unit in their metadata. Columns of `trials` are followed by one "
-        "for each key of the strategies, such as `head.kind` and `outer.lr`.",
+        "`metatune.read_run` has these frames: [analysing a run in pandas](../analysis.md). All "
+        "but `tasks` are stored as Parquet with the same columns.",
     ]
-    for name, columns in COLUMNS.items():
+    for name, frame in FRAMES.items():
         rows = [
-            (f"`{c.name}`", c.type, c.unit, "yes" if c.nullable else "", c.meaning) for c in columns
+            (f"`{c.name}`", c.dtype, c.unit, "yes" if c.nullable else "", _column(frame, c))
+            for c in frame.columns
         ]
-        parts += [
-            f"## {name}",
-            table(("column", "type", "unit", "may be missing", "meaning"), rows),
-        ]
+        head = ("column", "dtype", "unit", "may be missing", "meaning")
+        parts += [f"## {name}", f"A row is {frame.about}.", table(head, rows), frame.more]
     return "\n\n".join(parts)
+
+
+def _column(frame: Frame, column: Column) -> str:
+    """What a column says, and all that it can say where that is little."""
+    choices = f": {', '.join(f'`{choice}`' for choice in column.choices)}" if column.choices else ""
+    return f"{column.meaning}{choices}{'; the index' if column.name == frame.index else ''}"
 
 
 PUBLIC: Mapping[str, tuple[str, ...]] = {
     "metatune": (),
     "metatune.session": ("run", "resume"),
     "metatune.analysis": (),
-    "metatune.folds": ("runs_of", "rotated", "Rotated"),
+    "metatune.folds": ("rotated", "Rotated"),
     "metatune.artifact.learner": ("Artifact", "Adapted", "UnlikeTask"),
     "metatune.tasks.base": ("Episode", "TaskBatch", "FamilyInfo", "TaskFamily"),
     "metatune.learners.interface": ("Tensors", "Examples", "Backbone", "Head", "Learner"),

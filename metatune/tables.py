@@ -12,7 +12,8 @@ from metatune.analysis import leaderboard, verdict_table
 from metatune.folds import ROLES, Rotated
 from metatune.prior import Prior, average_ranks, short_list
 from metatune.progress import show_gain, show_score
-from metatune.records.reading import Run, flatten
+from metatune.records.frames import flatten
+from metatune.records.reading import Run
 from metatune.statistics import Estimate
 from metatune.strategy import Strategy
 
@@ -21,7 +22,7 @@ SHOWN = 0.05  # a p value below it
 
 def select_table(run: Run, rows: int) -> Table:
     """The leaderboard of all trials by ``select``; a star marks the front where there are costs."""
-    frame, metric = leaderboard(run), run.info["family"]["metric"]
+    frame, metric = leaderboard(run), run.metric
     table = Table(title=f"Trials by {metric} on select tasks (first {min(rows, len(frame))})")
     left = ("strategy", "way of learning", "state")
     several = _has_costs(run)
@@ -46,7 +47,7 @@ def select_table(run: Run, rows: int) -> Table:
 
 def test_table(run: Run) -> Table:
     """The entrants of the verdict on ``test``."""
-    frame, metric = verdict_table(run), run.info["family"]["metric"]
+    frame, metric = verdict_table(run), run.metric
     final = run.verdicts.iloc[-1]
     trainings = frame.loc[frame["origin"] != "ensemble", "trainings"].astype(int)
     least, most = trainings.min(), trainings.max()

@@ -41,7 +41,8 @@ LAYERS: list[tuple[str, ...]] = [
     ("verdict",),
     ("meta_loop",),
     ("progress", "analysis", "folds", "tables", "samples"),
-    ("session", "rotation", "init", "baselines"),
+    ("event_files",),
+    ("session", "rotation", "watch", "init", "baselines"),
     ("artifact",),
     ("cli",),
     ("__main__",),
@@ -196,6 +197,7 @@ def brought_in(code: str) -> set[str]:
     ("import metatune.analysis, metatune.tables", {"ray", "optuna", "torch"}),
     ("import metatune.records.log, metatune.records.lease; from metatune import read_run",
      {"ray", "optuna", "torch"}),
+    ("import metatune.watch", {"ray", "optuna", "torch"}),
     ("import metatune.space, metatune.tasks.registry, metatune.jobs", HEAVY),
     ("import metatune.proposer, metatune.driver, metatune.verdict", {"ray", "torch"}),
 ])  # fmt: skip

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from metatune.analysis.asking import of_each
 from metatune.analysis.boards import leaderboard
 from metatune.records.reading import Run
 
@@ -25,6 +26,7 @@ BINS = 8
 LEAST = 8  # trials that have a knob, to say anything of it
 
 
+@of_each
 def importance(run: Run, best: float = BEST) -> pd.DataFrame:
     """How far the best trials of a run differ from all others, knob by knob.
 
@@ -67,7 +69,7 @@ def importance(run: Run, best: float = BEST) -> pd.DataFrame:
 def _ranked(run: Run) -> pd.DataFrame:
     """Trials with knobs that were scored: their knobs, and their rank, high is better."""
     board = leaderboard(run)
-    frame = board[["rung", "state", "gain"]].join(run.trials["params"])
+    frame = board[["rung", "state", "gain"]].join(run.read("trials", ["params"]))
     frame = frame[frame["gain"].notna() & frame["params"].notna()]
     done = frame["state"] == "completed"
     # Who came further is ranked first: the others were stopped because they were behind.

@@ -54,6 +54,29 @@ strategy:
 verdict: {seeds: 1, best_seeds: 1, finalists: 1}
 """
 
+SHOPS = """\
+family:
+  name: forecast
+  data: sales.csv
+  series: shop
+  time: day
+  value: sold
+  shot: 28
+  query: 7
+  gap: 7
+  splits: {train: 0.3, select: 0.2, confirm: 0.3, test: 0.2}
+resource: {full: 1000, rungs: 1}
+tasks: {select: 8, confirm: 8, test: 8}
+budget: {trials: 3}
+default: seasonal_naive
+initial: [seasonal_naive, seasonal_ridge]
+strategy:
+  prior: {kind: forecast, name: seasonal_naive}
+  head: {kind: ridge, intercept: free, penalty: {float: [0.1, 1000.0], log: true}}
+  meta: {rule: first_order}
+verdict: {seeds: 1, best_seeds: 1, finalists: 1}
+"""
+
 
 def customers(first: int, count: int, rows: int = 40) -> pd.DataFrame:
     """Rows of customers: demand falls with the price, by a slope of the region and the customer."""
@@ -95,10 +118,12 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     series = plain_series(shops=16, days=1000, regions=8)
     for place in (folder, folder / "examples"):
         series.to_csv(place / "sales.csv", index=False)
+    images = class_folders(folder.parent / "images", groups=10, classes=6, images=6, side=8)
     for place in (folder, folder / "search_spaces"):
-        class_folders(place / "images", groups=10, classes=6, images=6, side=8)
+        (place / "images").symlink_to(images)
     (folder / "runs").mkdir()
-    for name, space in (("glyphs", GLYPHS), ("customers", CUSTOMERS)):
-        (folder / f"{name}.yaml").write_text(space)
-        inline_run(space.replace("data/*.csv", str(folder / "data/*.csv")), folder / "runs" / name)
+    one = series[series["shop"] == "s03"]
+    one[["day", "sold"]].tail(60).to_csv(folder / "history.csv", index=False)
+    for name, space in (("glyphs", GLYPHS), ("customers", CUSTOMERS), ("shops", SHOPS)):
+        inline_run(space.replace("data: ", f"data: {folder}/"), folder / "runs" / name)
     return folder

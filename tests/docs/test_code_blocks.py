@@ -44,10 +44,15 @@ CHECKED = {
     "own_data.md": {"metatune run own.yaml --folds --out runs/all"},
     # torchvision; tests/test_own_images.py runs it with another network
     "own_images.md": {"# my_networks.py", "common:"},
-    # a cluster; tests/integration/test_cluster.py runs the second
+    # a cluster; tests/integration/test_cluster.py runs the first
     "cluster.md": {
-        "metatune run search_spaces/sinusoid.yaml --address 10.0.0.5:6379 --out /shared/sinusoid",
-        "python cluster/local_multi_node.py --nodes 3",
+        "cluster/local/local-multi-node.sh --nodes 3 --cpus 1",
+        "ray job submit --address http://127.0.0.1:8265 --no-wait -- \\",
+    },
+    # servers of others; tests/test_dashboards.py starts them
+    "watch.md": {
+        "optuna-dashboard runs/glyphs/study.log",
+        "metatune watch runs/glyphs --tensorboard events",
     },
 }
 BASE = """
@@ -74,6 +79,8 @@ class Reader:
         self._started = 0
         patch.setattr(session, "run", self.run)
         patch.setattr(baselines, "baselines", partial(baselines.baselines, resource=2_000))
+        patch.setattr(baselines, "SHOTS", (8,))
+        patch.setattr(baselines, "PARTS", (1,))
 
     def execute(self, block: Block) -> None:
         """Execute one block.
@@ -162,12 +169,11 @@ class Reader:
 
     def run(self, space_file: str | Path, **options: Any) -> Path:
         """In place of ``session.run``."""
-        out = Path(options.pop("out", None) or session.default_folder(Path(space_file)))
-        for name in ("workers", "address", "console"):
-            options.pop(name, None)
+        out = Path(options.get("out") or session.default_folder(Path(space_file)))
+        asked = {name: options.get(name) for name in ("trials", "seed", "storage")}
         self._started += 1
         made = self._scratch / str(self._started) if out.exists() else out
-        folder, plan = session.create(space_file, out=made, **options)
+        folder, plan = session.create(space_file, out=made, **asked)
         if made is out and plan.trials * plan.rungs(plan.first_round)[-1] <= CHEAP:
             session.drive(folder, plan, None, nullcontext(InlineRunner()))
         return out
@@ -189,7 +195,7 @@ def reader(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("MPLBACKEND", "agg")
     monkeypatch.setattr(sys, "path", [*sys.path])
     on_term, known = signal.getsignal(signal.SIGTERM), set(sys.modules)
-    shutil.copytree(workspace, tmp_path / "work")
+    shutil.copytree(workspace, tmp_path / "work", symlinks=True)
     monkeypatch.chdir(tmp_path / "work")
     sys.path.insert(0, str(tmp_path / "work"))
     yield Reader(tmp_path, monkeypatch)

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 import metatune
 from metatune import analysis, cli
 from metatune.presets import PRESETS
-from metatune.records.parquet import COLUMNS
+from metatune.records.schema import FRAMES
 from metatune.space import Space
 from metatune.space.families import OWN, Family
 from metatune.strategy import Strategy
@@ -66,13 +66,12 @@ def test_every_command_and_option_stands_in_the_reference_with_what_it_does() ->
 
 def test_every_column_stands_in_the_reference_with_its_meaning() -> None:
     text = reference.records()
-    for table, columns in COLUMNS.items():
-        section = text.partition(f"## {table}\n")[2].partition("\n## ")[0]
-        for column in columns:
+    for name, frame in FRAMES.items():
+        section = text.partition(f"## {name}\n")[2].partition("\n## ")[0]
+        for column in frame.columns:
             assert column.meaning, column.name
-            assert re.search(
-                rf"^\| `{column.name}` .*{re.escape(column.meaning)} \|$", section, re.M
-            )
+            row = rf"^\| `{column.name}` \| .*{re.escape(column.meaning)}.*\|$"
+            assert re.search(row, section, re.MULTILINE), f"{name}.{column.name}"
 
 
 def test_every_preset_stands_in_the_reference_with_its_docstring() -> None:
