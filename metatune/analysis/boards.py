@@ -96,12 +96,26 @@ def pareto(run: Run, round_: int | None = None) -> pd.DataFrame:
     Returns:
         Rows of ``leaderboard``, the best by score first.
     """
-    board = leaderboard(run)
-    front = board[board["pareto"]]
-    newest = front["round"].max() if round_ is None else round_
-    front = front[front["round"] == newest]
+    able = candidates(run, round_)
+    front = able[able["pareto"]]
     by = [run.info["family"]["sign"] * front["score"], *(-front[name] for name in costs_of(run))]
     return front.iloc[np.lexsort([-merit.to_numpy(float) for merit in reversed(by)])]
+
+
+def candidates(run: Run, round_: int | None = None) -> pd.DataFrame:
+    """The completed trials of a round that may lead: of these are the fronts.
+
+    Args:
+        run, round_: as of ``pareto``.
+
+    Returns:
+        Rows of ``leaderboard``, the best by score first. Trials that only find out, such as the
+        gradient's, are left out.
+    """
+    board = leaderboard(run)
+    able = board[_may_lead(board)]
+    newest = able["round"].max() if round_ is None else round_
+    return able[able["round"] == newest]
 
 
 def costs_of(run: Run) -> tuple[str, ...]:
@@ -113,11 +127,16 @@ def _on_their_rounds_front(
     board: pd.DataFrame, sign: int, costs: Sequence[str]
 ) -> NDArray[np.bool_]:
     """Marks those of the completed trials that may lead."""
-    may_lead = (board["state"] == "completed") & ~board["origin"].isin(FINDING_OUT)
     fronts: list[object] = []
-    for _, of_round in board[may_lead].groupby("round"):
+    for _, of_round in board[_may_lead(board)].groupby("round"):
         fronts += of_round.index[_on_front(of_round, sign, costs)].to_list()
     return board.index.isin(fronts)
+
+
+def _may_lead(board: pd.DataFrame) -> pd.Series:
+    """Which trials are complete, and not there only to find out."""
+    able: pd.Series = (board["state"] == "completed") & ~board["origin"].isin(FINDING_OUT)
+    return able
 
 
 def _on_front(frame: pd.DataFrame, sign: int, costs: Sequence[str]) -> list[bool]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
-from metatune.analysis.boards import verdict_table
+from metatune.analysis.boards import leaderboard, verdict_table
 from metatune.records.reading import Run
 from metatune.records.rows import FINDING_OUT
+
+LEADERS = 6
+"""Who counts as a finalist before the run has named any."""
 
 
 def best_over_time(run: Run) -> pd.DataFrame:
@@ -70,3 +73,26 @@ def generalisation_gap(run: Run) -> pd.DataFrame:
     for split in ("confirm", "test"):
         frame[f"{split}_drop"] = sign * (frame["select"] - frame[split])
     return frame
+
+
+def learning_curves(run: Run) -> pd.DataFrame:
+    """The finalists' scores on ``select``, rung by rung.
+
+    Returns:
+        A row a finalist and rung: ``trial``, ``name``, ``round``, ``rung``, ``resource`` in
+        forward-equivalents, ``train_seconds``, ``train_loss`` since the rung before, and ``score``
+        in the metric's units. Finalists are those of the verdict, or of a look at ``confirm``
+        before it; before both, the ``LEADERS`` first of the leaderboard. All are of one round, and
+        so were scored on the same tasks. Ensembles are not trained and left out.
+    """
+    looks = run.looks[run.looks["trials"].map(len) > 1]
+    newest = leaderboard(run)
+    finalists = looks["trials"].iloc[-1] if len(looks) else newest.index[:LEADERS].to_list()
+    trained = run.trials.loc[[t for t in finalists if t in run.trials.index]]
+    trained = trained[trained["origin"] != "ensemble"]
+    trained = trained[trained["round"] == trained["round"].max()]
+    curves = run.curves.query("split == 'select' and replica == 0")
+    curves = curves[curves["trial"].isin(trained.index)]
+    frame = curves.assign(name=curves["trial"].map(trained["name"]))
+    columns = ["trial", "name", "round", "rung", "resource", "train_seconds", "train_loss", "score"]
+    return frame.sort_values(["trial", "rung"], kind="stable")[columns].reset_index(drop=True)
