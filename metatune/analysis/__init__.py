@@ -22,7 +22,7 @@ from metatune.analysis.course import (
     regret,
 )
 from metatune.analysis.knob_importance import importance
-from metatune.analysis.origins import endings, lineage
+from metatune.analysis.origins import endings, from_prior, lineage
 from metatune.analysis.pairs import pairwise, task_matrix
 from metatune.analysis.responses import response
 
@@ -32,6 +32,7 @@ __all__ = [
     "costs_of",
     "defaults_of",
     "endings",
+    "from_prior",
     "generalisation_gap",
     "importance",
     "leaderboard",

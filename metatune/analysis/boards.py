@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from metatune.analysis.memory import once
 from metatune.objectives import COSTS, dominators
 from metatune.records.reading import Run
 from metatune.records.rows import FINDING_OUT
@@ -36,6 +37,7 @@ TEST_COLUMNS = (
 )  # fmt: skip
 
 
+@once
 def leaderboard(run: Run) -> pd.DataFrame:
     """Every trial by its newest scores on ``select``, best first; and an ensemble of leaders.
 
@@ -155,6 +157,7 @@ def _costs_on_select(run: Run) -> dict[tuple[str, int], dict[str, float]]:
     }
 
 
+@once
 def verdict_table(run: Run) -> pd.DataFrame:
     """The entrants of the verdict on ``test``, best first; empty before the verdict.
 

@@ -113,3 +113,24 @@ def endings(run: Run) -> pd.DataFrame:
 def _kind(reason: str) -> str:
     lines = [line.strip() for line in reason.splitlines() if line.strip()]
     return re.sub(r"[-+]?\d[\d.,]*(e[-+]?\d+)?", "#", lines[-1]) if lines else ""
+
+
+def from_prior(run: Run) -> pd.DataFrame:
+    """What earlier runs brought, and how far it came.
+
+    Returns:
+        The rows of ``leaderboard`` of strategies that came from the prior alone, of its portfolio
+        and its baseline, with ``place``, the place in the leaderboard among completed trials of
+        the same round (missing for those that did not complete), and ``completed``, how many these
+        are. Empty without a prior.
+    """
+    board = leaderboard(run)
+    done = board[board["state"] == "completed"]
+    place = done.groupby("round").cumcount() + 1
+    brought = (board["origin"] == "portfolio") | (
+        (board["origin"] == "baseline") & board["name"].str.startswith("prior-")
+    )
+    found = board[brought].copy()
+    found["place"] = place.reindex(found.index).astype("Int64")
+    found["completed"] = found["round"].map(done["round"].value_counts()).astype("Int64")
+    return found
