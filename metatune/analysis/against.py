@@ -72,7 +72,8 @@ def performance_profile(run: Run) -> pd.DataFrame:
         weights = 1.0 / groups.map(groups.value_counts())
     parts = []
     for trial in behind.columns:
-        own = weights.groupby(behind[trial].to_numpy()).sum().sort_index()
+        own = weights.groupby(behind[trial].to_numpy()).sum()
+        own = own.reindex(own.index.union([0.0]), fill_value=0.0)  # who is never the best, too
         share = own.cumsum() / own.sum()
         parts.append(
             pd.DataFrame({

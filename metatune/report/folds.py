@@ -78,7 +78,7 @@ def _numbers(found: Rotated, metric: str) -> Iterator[tuple[str, str, str]]:
     for over, own in (("rivals", found.over_rival), ("defaults", found.gain)):
         mean, _, span = show_gain(own.mean, own.low, own.high, metric).partition(" ")
         told = f"95 % interval {span}" if span else "no interval"
-        yield f"better than the {over} of the folds, in {points}", mean, told
+        yield f"gain over the {over} of the folds, in {points}", mean, told
     groups = found.frame["group"].nunique()
     yield "unseen test tasks", str(found.tasks), f"{groups} groups, {found.trainings} trainings"
 

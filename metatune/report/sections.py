@@ -101,7 +101,7 @@ def _numbers(run: Run) -> Iterator[tuple[str, str, str]]:
         itself = final["winner"] == final["rival"] if over == "rival" else row["origin"] == over
         told = f"95 % interval {span}" if span else "no interval"
         yield (
-            f"better than the {over}, in {points}",
+            f"gain over the {over}, in {points}",
             "-" if itself else mean,
             f"it is the {over} itself" if itself else told,
         )

@@ -91,7 +91,7 @@ def _shape(episode: Mapping[str, Any]) -> str:
 
 def _origins(run: Run) -> str:
     counts = run.trials["origin"].value_counts()
-    return ", ".join(f"{counts[name]} {told}" for name, told in ORIGINS.items() if counts[name])
+    return ", ".join(f"{told} ({counts[name]})" for name, told in ORIGINS.items() if counts[name])
 
 
 def _groups_sheet(groups: Mapping[str, Mapping[str, int]], tasks: Mapping[str, int]) -> Sheet:

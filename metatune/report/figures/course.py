@@ -70,8 +70,8 @@ def curves(run: Run) -> Plot:
         title="Learning curves of the finalists",
         caption=(
             "Each line is a strategy: its score on the same select tasks at each rung, by the "
-            "examples it has learned from (logarithmic). A single point needs no training or was "
-            "scored once. Lines that still rise at their end would gain from a larger resource."
+            "examples it has learned from. A single point needs no training or was scored once. "
+            "Lines that still rise at their end would gain from a larger resource."
         ),
         question=question(run, learning_curves),
         drawn=("resource", "score"),
@@ -85,9 +85,7 @@ def _draw_curves(frame: pd.DataFrame, metric: str) -> Figure:
         colour, marker = CYCLE[place % len(CYCLE)], MARKERS[place % len(MARKERS)]
         told = label(own["name"].iloc[0])
         ax.plot(own["resource"], own["score"], color=colour, marker=marker, ms=5, label=told)
-    if (frame["resource"] > 0).all() and len(frame):
-        plain_log(ax, "x", frame["resource"].astype(float).to_list())
-        ax.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     ax.set_xlabel("examples seen, in forward-equivalents")
     in_metric(ax, metric, "y")
     ax.set_ylabel(f"score on select ({unit(metric)})")

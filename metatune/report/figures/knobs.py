@@ -15,6 +15,7 @@ from metatune.records.reading import Run
 from metatune.report.figures.plot import Plot, question
 from metatune.report.figures.style import (
     BLUE,
+    LONGEST,
     VERMILION,
     canvas,
     in_metric,
@@ -59,9 +60,7 @@ def _draw_importance(frame: pd.DataFrame) -> Figure:
     ax.barh(rows, frame["importance"], height=0.62, color=BLUE)
     counts = frame["trials"].to_list()
     names = [f"{label(knob)} ({n})" for knob, n in zip(frame.index, counts, strict=True)]
-    named_rows(ax, [])
-    ax.set_yticks(rows, names)
-    ax.set_ylim(len(frame) - 0.4, -0.6)
+    named_rows(ax, names, most=LONGEST + 8)
     ax.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     ax.set_xlim(left=0, right=None if frame["importance"].max() > 0 else 1)
     ax.set_xlabel("share of the importance")

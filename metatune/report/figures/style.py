@@ -98,9 +98,9 @@ def legend(ax: Axes, columns: int = 2) -> None:
         ax.figure.legend(loc="outside lower center", ncols=columns)
 
 
-def named_rows(ax: Axes, names: Sequence[object]) -> None:
-    """Rows from the top down, each with its name on the left."""
-    ax.set_yticks(range(len(names)), [label(name) for name in names])
+def named_rows(ax: Axes, names: Sequence[object], most: int = LONGEST) -> None:
+    """Rows from the top down, each with its name, cut to so many characters, on the left."""
+    ax.set_yticks(range(len(names)), [label(name, most) for name in names])
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
 

@@ -250,8 +250,15 @@ def draw_trade_off(frame: pd.DataFrame, metric: str, most: int = 12) -> Figure:
         plain_log(ax, "x", frame["adapt_seconds"].to_list())
         ax.margins(x=0.15, y=0.15)
         middle = float(np.exp(np.log(frame["adapt_seconds"].astype(float)).mean()))
+    placed = list[tuple[float, float]]()
     for place, (_, own) in enumerate(named.iterrows()):
         right = own["adapt_seconds"] > middle
+        spot = ax.transAxes.inverted().transform(
+            ax.transData.transform((own["adapt_seconds"], own["score"]))
+        )
+        if any(abs(spot[0] - x) < 0.3 and abs(spot[1] - y) < 0.09 for x, y in placed):
+            continue  # it would stand on another's name
+        placed.append((spot[0], spot[1]))
         ax.annotate(
             label(own["name"], 22), (own["adapt_seconds"], own["score"]),
             xytext=(-6 if right else 6, 6 if place % 2 else -10), textcoords="offset points",
