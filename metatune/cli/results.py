@@ -1,4 +1,4 @@
-"""Commands that look at what runs measured: `leaderboard` and `prior`."""
+"""Commands that look at what runs measured: `leaderboard`, `report` and `prior`."""
 
 from __future__ import annotations
 
@@ -32,6 +32,25 @@ def leaderboard(
     console.print(winner_text(results), soft_wrap=True, highlight=False)
 
 
+def report(
+    path: RunPath,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The file. Default: RUN/report.html.")
+    ] = None,
+    plots: Annotated[
+        Path | None, typer.Option(help="A folder for each figure as PNG and SVG. Default: none.")
+    ] = None,
+) -> None:
+    """Write one page that says what a run found, to read and to hand on; also while it goes on."""
+    from metatune.report import report as write
+
+    page, *others = write(path, out=out, plots=plots)
+    console.print(f"Written: {page}", soft_wrap=True, highlight=False)
+    for file in others:
+        console.print(f"Written: {file}", soft_wrap=True, highlight=False)
+    console.print("It is one file that needs no network: open it in a browser.", highlight=False)
+
+
 def prior(
     paths: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, a Parquet file.")],
@@ -63,7 +82,9 @@ def show_results(path: Path) -> None:
             f'from metatune.folds import rotated, runs_of; print(rotated(runs_of("{path}")).frame)'
         )
     console.print(
-        f"  metatune leaderboard {path}\n  python -c '{code}'", soft_wrap=True, highlight=False
+        f"  metatune report {path}\n  metatune leaderboard {path}\n  python -c '{code}'",
+        soft_wrap=True,
+        highlight=False,
     )
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import metatune
-from metatune.analysis.knob_importance import binned, _divergence, importance
+from metatune.analysis.knob_importance import _divergence, binned, importance
 from metatune.records.reading import Run
 
 

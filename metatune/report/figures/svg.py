@@ -35,6 +35,7 @@ def inline_svg(plot: Plot) -> str:
     text = re.sub(r"<style[^>]*>.*?</style>\s*", "", text, flags=re.DOTALL)  # would be the page's
     text = re.sub(r'\bid="([^"]*)"', rf'id="{plot.name}-\1"', text)
     text = re.sub(r"url\(#([^)]*)\)", rf"url(#{plot.name}-\1)", text)
+    text = text.replace("xlink:href", "href")  # the prefix is no longer needed
     text = re.sub(r'href="#([^"]*)"', rf'href="#{plot.name}-\1"', text)
     text = re.sub(r"font: ([^;\"]*?)'DejaVu Sans'[^;\"]*", r"font: \1var(--sans)", text)
     for colour, own in _IN_PAGE.items():
@@ -47,9 +48,7 @@ def inline_svg(plot: Plot) -> str:
 
 def _after_head(text: str) -> str:
     """The SVG from the end of its first tag on."""
-    return text[text.index(">", text.index("<svg")) :].replace(
-        "xmlns:xlink", "data-x"
-    )  # `xlink:href` is known to HTML by itself
+    return text[text.index(">", text.index("<svg")) :]
 
 
 def write_files(plot: Plot, folder: Path) -> tuple[Path, Path]:
