@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from metatune.folds import is_rotation
+from metatune.folds import folders_of, is_rotation
 from metatune.records.reading import read_run
-from metatune.report.folds import content_of_folds, pages_of_folds
+from metatune.report.folds import begun, content_of_folds
 from metatune.report.page import write_page, write_plots
 from metatune.report.sections import content_of
 
@@ -39,8 +39,9 @@ def report(
     """
     target = Path(path) / NAME if out is None else Path(out)
     if is_rotation(path):
-        beside = pages_of_folds(path, NAME)
-        content = content_of_folds(path, target, beside)
+        runs, count = begun(path), len(folders_of(path))
+        beside = [write_page(content_of(run), run.path / NAME) for run in runs]
+        content = content_of_folds(Path(path).resolve().name, runs, count, target, beside)
     else:
         beside, content = [], content_of(read_run(path))
     written = [write_page(content, target), *beside]

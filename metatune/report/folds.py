@@ -18,59 +18,57 @@ from metatune.records.reading import Run, read_run
 from metatune.report.blocks import Block, Board, Content, Links, Section, Words
 from metatune.report.figures import Plot, Question
 from metatune.report.figures.verdict import draw_by_group
-from metatune.report.page import write_page
-from metatune.report.sections import content_of, made
+from metatune.report.sections import made
 from metatune.tables import rotation_sheet, rotation_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def pages_of_folds(path: str | Path, name: str) -> list[Path]:
-    """Write the page of each fold that has a run, into its folder."""
-    return [write_page(content_of(run), run.path / name) for run in _begun(path)]
+def begun(path: str | Path) -> list[Run]:
+    """The runs of the folds that have one, fold by fold."""
+    return [read_run(folder) for folder in folders_of(path) if RunFolder(folder).info.is_file()]
 
 
-def content_of_folds(path: str | Path, out: Path, pages: Sequence[Path]) -> Content:
+def content_of_folds(
+    name: str, runs: Sequence[Run], count: int, out: Path, pages: Sequence[Path]
+) -> Content:
     """What the page of all folds says.
 
     Args:
-        path: the folder of the folds.
+        name: of the folder that holds them.
+        runs: of the folds that have begun.
+        count: how many folds there are.
         out: where the page will be.
         pages: those of the folds.
 
     Raises:
         RunError: no fold has begun.
     """
-    folders, runs = folders_of(path), _begun(path)
     if not runs:
-        raise RunError(f"{path}: none of its {len(folders)} folds has begun")
+        raise RunError(f"{name}: none of its {count} folds has begun")
     finished = [run for run in runs if not run.verdicts.empty]
     family = runs[0].info["family"]
     metric = family["metric"]
     found = rotated(finished) if len(finished) > 1 else None
+    done = len(finished) == count
     lead, rest = "No verdict over folds yet.", "It needs two folds with their verdicts."
     if found is not None:
         lead, _, rest = rotation_text(found, metric).partition(". ")
         lead, rest = f"{lead}.", f"{rest}."
-    name = Path(path).resolve().name
     return Content(
         title=name,
-        about=f"metatune on {len(folders)} folds of {family['name']}, judged by {metric}",
+        about=f"metatune on {count} folds of {family['name']}, judged by {metric}",
         verdict=(lead, rest),
         numbers=() if found is None else tuple(_numbers(found, metric)),
         sections=(
-            Section("groups", "Group by group", tuple(_groups(found, finished, metric))),
-            Section("folds", "Fold by fold", tuple(_folds(runs, len(folders), out, pages))),
+            Section("groups", "Group by group", tuple(_groups(found, done, metric))),
+            Section("folds", "Fold by fold", tuple(_folds(runs, count, out, pages))),
         ),
         code=f"from metatune.folds import rotated, runs_of\nruns = runs_of({name!r})",
         made=made(),
         given=found is not None,
     )
-
-
-def _begun(path: str | Path) -> list[Run]:
-    return [read_run(folder) for folder in folders_of(path) if RunFolder(folder).info.is_file()]
 
 
 def _numbers(found: Rotated, metric: str) -> Iterator[tuple[str, str, str]]:
@@ -83,12 +81,12 @@ def _numbers(found: Rotated, metric: str) -> Iterator[tuple[str, str, str]]:
     yield "unseen test tasks", str(found.tasks), f"{groups} groups, {found.trainings} trainings"
 
 
-def _groups(found: Rotated | None, finished: Sequence[Run], metric: str) -> Iterator[Block]:
+def _groups(found: Rotated | None, all_done: bool, metric: str) -> Iterator[Block]:
     if found is None:
         yield Words("Fewer than two folds have their verdict.", missing=True)
         return
     code = "rotated(runs).frame"
-    if len(finished) < len(folders_of(finished[0].path.parent)):
+    if not all_done:
         code = "rotated([run for run in runs if not run.verdicts.empty]).frame"
     asked = Question(code, lambda: found.frame)
     yield Plot(
