@@ -330,11 +330,24 @@ def tasks_memory() -> str:
     return markdown(heads, rows)
 
 
+def artifact() -> str:
+    """A row an artifact: the median over repeats, and the lowest and highest."""
+    found, rows = read_lines("artifact.jsonl"), []
+    for _, one in found.iterrows():
+        spread = [
+            f"{pd.Series(one[which]).median():.1f} [{min(one[which]):.1f}, {max(one[which]):.1f}]"
+            for which in ("core", "clock")
+        ]
+        rows.append((one["family"], one["strategy"], one["kind"], *spread, f"{one['load']:.1f}"))
+    heads = ("tasks", "strategy", "kind", "core ms", "clock ms", "load of the machine")
+    return markdown(heads, rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     f.__name__: f
     for f in (
         sinusoid, omniglot, omniglot_long, chembl, prior, replay, versus_replay, versus_live,
-        gradient, ensemble, tasks, tasks_memory,
+        gradient, ensemble, tasks, tasks_memory, artifact,
     )
 } | {
     f"results_{family}": partial(results, family)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from metatune.artifact.export import export
     from metatune.artifact.loading import load, load_adapted
     from metatune.records.reading import Run, read_run
+    from metatune.records.several import Runs, read_runs
 
 __version__ = "0.1.0"
 
@@ -24,12 +25,14 @@ _HOME = {
     "load": "metatune.artifact.loading",
     "load_adapted": "metatune.artifact.loading",
     "read_run": "metatune.records.reading",
+    "read_runs": "metatune.records.several",
     "Run": "metatune.records.reading",
+    "Runs": "metatune.records.several",
 }
 
 __all__ = [
-    "MetaClassifier", "MetaRegressor", "Run", "__version__", "export", "load", "load_adapted",
-    "read_run",
+    "MetaClassifier", "MetaRegressor", "Run", "Runs", "__version__", "export", "load",
+    "load_adapted", "read_run", "read_runs",
 ]  # fmt: skip
 
 

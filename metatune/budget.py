@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from statistics import fmean as mean
+from time import monotonic
 
 from metatune.history import History, Trial
 from metatune.plan import Plan
 
 MARGIN = 1.15  # estimates are from few trials: set a little more aside
+ESTIMATE_SECONDS = 5.0  # between two estimates of the time to go, at least
 MOST_FOR_VERDICT = 0.5  # of a limited budget, for more than one training of each
 
 
@@ -248,3 +250,23 @@ class Budget:
 
 def _with_margin(trainings: Sequence[float], workers: int) -> float:
     return MARGIN * wall_clock(trainings, workers)
+
+
+def seldom(
+    estimate: Callable[[], float | None], every: float = ESTIMATE_SECONDS
+) -> Callable[[], float | None]:
+    """The estimate, made anew at most so often: it looks at every trial.
+
+    Args:
+        estimate: seconds to go; None, while it has none, is asked for again.
+        every: seconds.
+    """
+    made, known = -every, None
+
+    def newest() -> float | None:
+        nonlocal made, known
+        if known is None or monotonic() - made >= every:
+            made, known = monotonic(), estimate()
+        return known
+
+    return newest

@@ -16,9 +16,9 @@ from metatune.history import History, Trial
 from metatune.jobs import TrialJob, rung_folder
 from metatune.plan import Plan
 from metatune.proposer import Ledger
+from metatune.records.compaction import Compactor
 from metatune.records.folder import RunFolder, write_atomically
 from metatune.records.log import Log
-from metatune.records.parquet import Compactor
 from metatune.records.rows import Asked, Ended, Row, Scored
 from metatune.space import Method, load_yaml, method_file
 from metatune.strategy import Strategy

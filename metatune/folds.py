@@ -2,46 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from metatune.analysis import defaults_of
 from metatune.errors import RunError
-from metatune.records.reading import Run, read_run
+from metatune.records.newest import counted
+from metatune.records.reading import Run
 from metatune.statistics import Claim, Estimate, claim_for, estimate, sign_flip_p, unit_means
 
 ROLES = ("winner", "rival", "default")
-ABOUT = "folds.json"
-"""In a folder that holds a run for each fold: how many there are."""
-
-
-def is_rotation(path: str | Path) -> bool:
-    """Whether a folder holds the runs of folds, as ``metatune run SPACE.yaml --folds`` makes it."""
-    return (Path(path) / ABOUT).is_file()
-
-
-def folders_of(path: str | Path) -> list[Path]:
-    """The folders of a rotation's runs, fold by fold.
-
-    Raises:
-        RunError: it is no rotation.
-    """
-    try:
-        count = int(json.loads((Path(path) / ABOUT).read_bytes())["folds"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise RunError(f"{path} holds no runs of folds: {ABOUT} cannot be read") from error
-    return [Path(path) / f"fold-{fold}" for fold in range(count)]
-
-
-def runs_of(path: str | Path) -> list[Run]:
-    """The runs of a rotation, fold by fold; errors as of ``folders_of`` and ``read_run``."""
-    return [read_run(folder) for folder in folders_of(path)]
 
 
 @dataclass(frozen=True)
@@ -85,7 +59,7 @@ def rotated(runs: Sequence[Run]) -> Rotated:
         RunError: a run has no verdict, or they are no folds of the same space and data.
     """
     _refuse_unless_folds(runs)
-    sign = runs[0].info["family"]["sign"]
+    sign = runs[0].sign
     tests = sorted((_test_of(run) for run in runs), key=lambda test: test.fold)
     rows = []
     for test in tests:
@@ -123,13 +97,14 @@ class _Test:
 
 def _test_of(run: Run) -> _Test:
     final = run.verdicts.iloc[-1]
-    default = defaults_of(run)[run.trials.loc[final["winner"], "round"]]
+    known = run.read("trials", ["name", "round"])
+    default = defaults_of(run)[known.loc[final["winner"], "round"]]
     trials: dict[str, str] = {
         "winner": str(final["winner"]),
         "rival": str(final["rival"]),
         "default": default,
     }
-    test = run.scores.query("split == 'test' and replica > 0")
+    test = run.read("scores", where=counted(["test"]))
     scores = {
         role: test[test["trial"] == trial].pivot(index="task", columns="replica", values="score")
         for role, trial in trials.items()
@@ -139,7 +114,7 @@ def _test_of(run: Run) -> _Test:
         fold=run.info["family"]["options"]["fold"],
         groups=group.loc[scores["winner"].index].to_list(),
         trials=trials,
-        names={role: str(run.trials.loc[trial, "name"]) for role, trial in trials.items()},
+        names={role: str(known.loc[trial, "name"]) for role, trial in trials.items()},
         scores=scores,
     )
 

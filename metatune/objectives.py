@@ -68,6 +68,27 @@ def dominators(merits: Merits) -> list[int]:
     return [dominated_by(own, points) for own in points]
 
 
+def on_front(merits: Merits) -> NDArray[np.bool_]:
+    """Who is dominated by nobody: where ``dominators`` has none; quicker for many.
+
+    The best by the first merit, of these by the second and so on, is dominated by nobody. What it
+    dominates goes, and so on with those that are left. What has no number in a merit, NaN, can
+    neither dominate nor be dominated.
+    """
+    points = np.asfortranarray(merits, dtype=np.float64)
+    front: NDArray[np.bool_] = np.asarray(np.isnan(points).any(axis=1))
+    left = np.flatnonzero(~front)
+    left = left[np.lexsort(-points[left].T[::-1])]
+    while left.size:
+        best = points[left[0]]
+        front[left[0]] = True
+        others = points[left]
+        beaten = (best >= others).all(axis=1) & (best > others).any(axis=1)
+        beaten[0] = True
+        left = left[~beaten]
+    return front
+
+
 def spread_over_fronts(merits: Merits, count: int) -> list[int]:
     """Positions of so many, front by front: the first front, then that of the others, and so on.
 

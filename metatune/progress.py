@@ -1,21 +1,47 @@
-"""What a person sees while a run goes on: a live table on a terminal, plain lines in a pipe."""
+"""What a person sees of a run: a live picture on a terminal, plain lines in a pipe.
+
+Both are functions of what is recorded, so that ``metatune run`` shows of its own run what
+``metatune watch`` shows of another's.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from heapq import nlargest
+from itertools import chain, repeat
 from math import isfinite
+from time import monotonic
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from metatune.budget import core_seconds
 from metatune.history import History, Trial, differences
-from metatune.records.rows import STATES, Asked, Concluded, Ended, Looked, Row, Scored, Turned
+from metatune.records.rows import (
+    FINDING_OUT,
+    STATES,
+    Asked,
+    Concluded,
+    Ended,
+    Looked,
+    Row,
+    Scored,
+    Turned,
+)
 from metatune.statistics import claim_for, estimate
+
+SHOWN = 8
+"""Trials under way that are listed."""
+LAST = 5
+"""Trials that ended last that are listed."""
+DRAW_SECONDS = 1.0
+"""Between two pictures of one's own run, at least: each looks at every trial."""
 
 
 def show_score(value: float, metric: str) -> str:
@@ -37,22 +63,242 @@ def show_seconds(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
+@dataclass(frozen=True)
+class Terms:
+    """What a run set out to do.
+
+    Attributes:
+        metric: of the family.
+        trials: that the budget allows.
+        last_round: if every round before it brings something.
+        rungs: of a trial at full resource.
+        minutes: of the clock; None: no limit.
+        core_seconds: of all workers together; None: no limit.
+    """
+
+    metric: str
+    trials: int
+    last_round: int
+    rungs: int
+    minutes: float | None = None
+    core_seconds: float | None = None
+
+    @classmethod
+    def of(cls, info: Mapping[str, Any]) -> Terms:
+        """Those that a ``run.json`` has."""
+        return cls(
+            metric=info["family"]["metric"],
+            trials=info["trials"],
+            last_round=info["rounds"]["last"],
+            rungs=len(info["rungs"]),
+            minutes=info["minutes"],
+            core_seconds=info.get("core_seconds"),
+        )
+
+
+@dataclass(frozen=True)
+class Clock:
+    """What only the driver knows.
+
+    Attributes:
+        driven: seconds that the run has been driven for.
+        left: its estimate of the seconds to go; None while it has none.
+    """
+
+    driven: float
+    left: float | None = None
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+_LOOKING = {
+    "confirm": "confirming the leaders",
+    "test": "verdict: training the entrants anew",
+}
+
+
+def phase(history: History) -> str:
+    """What the run is at."""
+    if history.verdict is not None:
+        return "the verdict is given"
+    if history.look_at("test") is not None:
+        return _LOOKING["test"]
+    if any(turn.round == history.round for turn in history.turns):
+        return "ended"
+    if history.look_at("confirm", history.round) is not None:
+        return _LOOKING["confirm"]
+    return "trying strategies" if history.trials else "starting"
+
+
+def leader(history: History) -> Trial | None:
+    """The best completed trial of the newest round that has one: rounds have other tasks."""
+    full = [
+        trial
+        for trial in history.trials.values()
+        if trial.completed and trial.asked.origin not in FINDING_OUT
+    ]
+    newest = max((trial.asked.round for trial in full), default=0)
+    own = [trial for trial in full if trial.asked.round == newest]
+    return max(own, key=lambda t: history.sign * _newest(t).mean, default=None)
+
+
+def _newest(trial: Trial) -> Scored:
+    latest = trial.latest()
+    assert latest is not None, "a completed trial has been scored"
+    return latest
+
+
+def _best(history: History, metric: str) -> str:
+    best = leader(history)
+    if best is None:
+        return "none completed yet"
+    own = _newest(best)
+    text = f"{best.asked.name} {show_score(own.mean, metric)}"
+    default = history.reference(best, own.rung)
+    if default is None or default is own:
+        return text
+    gains = differences(own, default, history.sign)
+    found = estimate(gains, own.groups, claim_for(own.groups))
+    gain = show_gain(found.mean, found.low, found.high, metric)
+    return f"{text}, {gain} over the default"
+
+
+def line_of(row: Row, history: History, terms: Terms, left: float | None) -> str:
+    """What a row says, once the history holds it; empty where it is not worth a line.
+
+    Args:
+        row: which.
+        history: that it is in.
+        terms: of the run.
+        left: seconds to go, where known.
+    """
+    match row:
+        case Asked(origin="ensemble") if row.members:
+            names = ", ".join(history.trials[member].asked.name for member in row.members)
+            return f"  {row.name}: a blend of {names}"
+        case Asked() | Concluded():
+            return ""
+        case Scored(split="select"):
+            return ""
+        case Scored():
+            name = history.find(row.trial).asked.name
+            return f"  {row.split}: {name} {show_score(row.mean, terms.metric)}"
+        case Ended(replica=0):
+            ended = sum(trial.ended is not None for trial in history.trials.values())
+            clock = "" if left is None else f", about {show_seconds(left)} left"
+            return f"[{ended}/{terms.trials}] {_end(row, history, terms)}{clock}"
+        case Ended():
+            return f"  {row.trial} training {row.replica}: {row.state}"
+        case Looked():
+            return f"{_LOOKING[row.split]} ({len(row.trials)} on {row.split})"
+        case Turned():
+            borne_out = "" if row.borne_out else "; confirm does not bear out a gain"
+            heading = f"round {row.round} ended after {show_seconds(row.seconds)}{borne_out}"
+            names = ", ".join(history.trials[trial].asked.name for trial in row.front)
+            front = [f"on the front, best first: {names}"] if names else []
+            return "\n".join([heading, *(f"  {line}" for line in [*front, *row.moves])])
+
+
+def _end(row: Ended, history: History, terms: Terms) -> str:
+    """How a trial ended."""
+    trial = history.find(row.trial)
+    latest = trial.latest()
+    score = "" if latest is None else f" {show_score(latest.mean, terms.metric)}"
+    rung = "" if latest is None else f" at rung {latest.rung}"
+    reason = row.reason.strip().splitlines()[-1] if row.reason.strip() else ""
+    detail = f" ({reason})" if reason else ""
+    return f"{trial.asked.name} {row.state}{score}{rung}{detail}"
+
+
+# --- the picture ----------------------------------------------------------------------------------
+
+
+def picture(history: History, terms: Terms, clock: Clock) -> Group:
+    """Where a run stands: at most some twenty lines, of any number of trials."""
+    trials = list(history.trials.values())
+    ended = [trial.ended for trial in trials if trial.ended is not None]
+    lost = [end for end in ended if end.state in ("diverged", "failed")]
+    table = _table()
+    table.add_row("trials", _counts(trials, ended, terms))
+    table.add_row("best so far", _best(history, terms.metric))
+    table.add_row("time", _time(history, terms, clock))
+    if terms.core_seconds is not None:
+        used = core_seconds(history)
+        table.add_row("core seconds", f"{used:,.0f} of {terms.core_seconds:,.0f}")
+    newest = nlargest(LAST, ended, key=lambda end: end.at)
+    for label, end in zip(_labels("ended last"), newest, strict=False):
+        table.add_row(label, Text(_end(end, history, terms), no_wrap=True))
+    for end in nlargest(1, lost, key=lambda end: end.at):
+        table.add_row("last failure", Text(_end(end, history, terms)))
+    return Group(
+        Text(_heading(history, terms), style="bold"), table, _under_way(trials, terms, clock)
+    )
+
+
+def _heading(history: History, terms: Terms) -> str:
+    now, look = phase(history), history.look_at("test")
+    if look is None or history.verdict is not None:
+        return f"round {history.round} of {terms.last_round}: {now}"
+    owed = history.owed(look.trials, look.seeds)
+    done = sum(trial.was_trained(replica) for trial, replica in owed)
+    return f"{now}, {done} of {len(owed)} done"
+
+
+def _counts(trials: list[Trial], ended: list[Ended], terms: Terms) -> str:
+    counts = Counter("running" if trial.ended is None else trial.ended.state for trial in trials)
+    text = "  ".join(f"{counts[state]} {state}" for state in ("running", *STATES) if counts[state])
+    until = max((end.at for end in ended), default=0.0)
+    rate = f", {3600 * len(ended) / until:,.0f} an hour" if until else ""
+    return f"{text}  of {terms.trials}{rate}"
+
+
+def _time(history: History, terms: Terms, clock: Clock) -> str:
+    limit = "" if terms.minutes is None else f" of {show_seconds(60 * terms.minutes)}"
+    known = clock.left is not None and history.verdict is None
+    left = f", about {show_seconds(clock.left or 0.0)} left" if known else ""
+    return f"{show_seconds(clock.driven)}{limit}{left}"
+
+
+def _table() -> Table:
+    """Without lines; its first column, of labels, is as wide as the longest of all."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(min_width=len("core seconds"))
+    return table
+
+
+def _labels(first: str) -> Iterator[str]:
+    """Of the rows of a list: its first alone has one."""
+    return chain([first], repeat(""))
+
+
+def _under_way(trials: list[Trial], terms: Terms, clock: Clock) -> Table:
+    running = [trial for trial in trials if trial.ended is None]
+    table = _table()
+    for label, trial in zip(_labels("under way"), running[:SHOWN], strict=False):
+        latest = trial.latest()
+        rung = f"rung {latest.rung} of {terms.rungs}" if latest else "before its first rung"
+        score = show_score(latest.mean, terms.metric) if latest else ""
+        since = show_seconds(max(0.0, clock.driven - trial.asked.at))
+        table.add_row(label, trial.id, trial.asked.name, rung, score, f"for {since}")
+    if len(running) > SHOWN:
+        table.add_row("", f"and {len(running) - SHOWN} more")
+    return table
+
+
 class Progress:
     """Follows a run. A context manager.
 
     Args:
         console: where to print.
-        metric: of the family.
-        planned: trials that the budget allows.
+        terms: of the run.
     """
 
-    def __init__(self, console: Console, metric: str, planned: int) -> None:
+    def __init__(self, console: Console, terms: Terms) -> None:
         self._console = console
-        self._metric = metric
-        self._planned = planned
+        self._terms = terms
         self._history: History | None = None
-        self._phase = "trying strategies"
-        self._left: Callable[[], float | None] = lambda: None
+        self._clock: Callable[[], Clock] = lambda: Clock(0.0)
+        self._drawn = -DRAW_SECONDS
         self._live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
 
     def __enter__(self) -> Self:
@@ -67,99 +313,27 @@ class Progress:
         trace: TracebackType | None,
     ) -> None:
         if self._live is not None:
+            self._draw()
             self._live.stop()
 
-    def follow(self, history: History, left: Callable[[], float | None]) -> None:
-        """Show this history from now on; ``left`` gives the seconds to go, where known."""
-        self._history, self._left = history, left
+    def follow(self, history: History, clock: Callable[[], Clock]) -> None:
+        """Show this history from now on, by this clock."""
+        self._history, self._clock = history, clock
 
     def watch(self, row: Row, history: History) -> None:
         """A row was recorded."""
-        match row:
-            case Looked(split="confirm"):
-                self._phase = "confirming the leaders"
-            case Looked():
-                self._phase = "verdict: training the entrants anew"
-        if self._live is None and (line := self._line(row, history)):
-            # Plain text: a failure's last line may hold brackets and colons of its own.
-            self._console.print(Text(line), soft_wrap=True)
+        if self._live is None:
+            line = line_of(row, history, self._terms, self._clock().left)
+            if line:
+                # Plain text: a failure's last line may hold brackets and colons of its own.
+                self._console.print(Text(line), soft_wrap=True)
 
     def tick(self) -> None:
         """Some time has passed."""
+        if self._live is not None and monotonic() - self._drawn >= DRAW_SECONDS:
+            self._draw()
+
+    def _draw(self) -> None:
         if self._live is not None and self._history is not None:
-            self._live.update(self._picture(self._history))
-
-    def _line(self, row: Row, history: History) -> str:
-        match row:
-            case Asked(origin="ensemble") if row.members:
-                names = ", ".join(history.trials[member].asked.name for member in row.members)
-                return f"  {row.name}: a blend of {names}"
-            case Asked():
-                return ""
-            case Scored(split="select"):
-                return ""
-            case Scored():
-                mean = sum(row.scores) / len(row.scores)
-                name = history.find(row.trial).asked.name
-                return f"  {row.split}: {name} {show_score(mean, self._metric)}"
-            case Ended(replica=0):
-                return self._ended(row, history)
-            case Ended():
-                return f"  {row.trial} training {row.replica}: {row.state}"
-            case Looked():
-                return f"{self._phase} ({len(row.trials)} on {row.split})"
-            case Turned():
-                self._phase = "trying strategies"
-                borne_out = "" if row.borne_out else "; confirm does not bear out a gain"
-                heading = f"round {row.round} ended after {show_seconds(row.seconds)}{borne_out}"
-                names = ", ".join(history.trials[trial].asked.name for trial in row.front)
-                front = [f"on the front, best first: {names}"] if names else []
-                return "\n".join([heading, *(f"  {line}" for line in [*front, *row.moves])])
-            case Concluded():
-                return ""
-
-    def _ended(self, row: Ended, history: History) -> str:
-        trial = history.find(row.trial)
-        latest = trial.latest()
-        score = ""
-        if latest is not None:
-            mean = sum(latest.scores) / len(latest.scores)
-            score = f" {show_score(mean, self._metric)} at rung {latest.rung}"
-        ended = sum(t.ended is not None for t in history.trials.values())
-        left = self._left()
-        clock = "" if left is None else f", about {show_seconds(left)} left"
-        reason = row.reason.strip().splitlines()[-1] if row.reason.strip() else ""
-        detail = f" ({reason})" if reason else ""
-        return f"[{ended}/{self._planned}] {trial.asked.name} {row.state}{score}{detail}{clock}"
-
-    def _picture(self, history: History) -> Group:
-        trials = history.trials.values()
-        states = Counter(t.ended.state if t.ended else "running" for t in trials)
-        table = Table(box=None, show_header=False, pad_edge=False)
-        counts = "  ".join(f"{states[s]} {s}" for s in ("running", *STATES) if states[s])
-        table.add_row("trials", f"{counts}  of {self._planned}")
-        table.add_row("best so far", self._best(history))
-        left = self._left()
-        table.add_row("left", "" if left is None else f"about {show_seconds(left)}")
-        return Group(Text(self._phase, style="bold"), table)
-
-    def _best(self, history: History) -> str:
-        full = [t for t in history.trials.values() if t.completed]
-        if not full or history.default is None:
-            return "none completed yet"
-
-        def key(trial: Trial) -> float:
-            latest = trial.latest()
-            assert latest is not None
-            return history.sign * sum(latest.scores) / len(latest.scores)
-
-        best = max(full, key=key)
-        own, default = best.latest(), history.default.latest()
-        assert own is not None
-        text = f"{best.asked.name} {show_score(sum(own.scores) / len(own.scores), self._metric)}"
-        if default is None or best is history.default or history.default.ended is None:
-            return text
-        gains = differences(own, default, history.sign)
-        found = estimate(gains, own.groups, claim_for(own.groups))
-        gain = show_gain(found.mean, found.low, found.high, self._metric)
-        return f"{text}, {gain} over the default"
+            self._live.update(picture(self._history, self._terms, self._clock()))
+            self._drawn = monotonic()

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from itertools import islice
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
 from random import Random
 from types import MappingProxyType
@@ -300,7 +300,12 @@ _STATES = {
 
 
 class Ledger:
-    """The stored study of a run. Trials carry our id and state as user attributes."""
+    """The stored study of a run, as dashboards show it.
+
+    A trial's value, and its intermediate value at each rung, is its gain over the default. As user
+    attributes it carries our id, ``name``, ``origin``, ``round``, ``structure`` and ``strategy``;
+    once it has ended ``state``, ``reason``, ``seconds`` and ``score``, its mean on ``select``.
+    """
 
     def __init__(self, study: optuna.Study, tree: KnobTree, costs: Sequence[str] = ()) -> None:
         self._study = study
@@ -358,6 +363,8 @@ class Ledger:
                     "trial": asked.trial,
                     "name": asked.name,
                     "origin": asked.origin,
+                    "round": asked.round,
+                    "structure": asked.structure,
                     "strategy": asked.strategy,
                 },
             )
@@ -371,6 +378,10 @@ class Ledger:
         assert trial.ended is not None
         live.set_user_attr("state", trial.ended.state)
         live.set_user_attr("reason", trial.ended.reason[-2000:])
+        live.set_user_attr("seconds", trial.ended.seconds)
+        latest = trial.latest()
+        if latest is not None and isfinite(latest.mean):  # a browser's JSON knows no other numbers
+            live.set_user_attr("score", latest.mean)
         state = _STATES[trial.ended.state]
         told = values if state == TrialState.COMPLETE else None
         self._known[trial.id] = self._study.tell(live.number, told, state=state)
@@ -439,7 +450,7 @@ def _load(journal: Path, storage: str | None, name: str, costs: Sequence[str]) -
             f"the storage's study {name} has the directions {', '.join(found)}, but the objectives "
             f"of this run need {', '.join(_directions(costs))}: name another folder (--out)"
         )
-    if costs and study.metric_names is None:
+    if study.metric_names is None:
         with catch_warnings():
             simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(["gain", *costs])

@@ -5,7 +5,7 @@
     fold-1/       ...
 
 Each has the whole budget of the space, and its search has not seen its test groups. What they say
-together is ``metatune.folds.rotated``; ``metatune.folds.runs_of`` reads them.
+together is ``metatune.folds.rotated``; ``metatune.read_runs`` reads them.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pathlib import Path
 from rich.console import Console
 
 from metatune import session
-from metatune.folds import ABOUT, folders_of
 from metatune.plan import Plan
 from metatune.records.folder import RunFolder, make_folder, write_atomically
 from metatune.records.reading import read_info
+from metatune.records.several import ABOUT, folders_of
 from metatune.runner import check_address
 from metatune.space import Space, load_space
 from metatune.space.families import MODELS, Rotating
@@ -42,7 +42,7 @@ def run(
     """Search a space once on each fold of its splits; arguments and errors as of ``session.run``.
 
     Returns:
-        The folder that holds the folds' runs, see ``metatune.folds.runs_of``.
+        The folder that holds the folds' runs, for ``metatune.read_runs``.
 
     Raises:
         SpaceError: the family's splits do not rotate, or the file names one fold.

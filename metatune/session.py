@@ -21,6 +21,7 @@ from typing import Any
 from rich.console import Console
 
 import metatune
+from metatune.budget import seldom
 from metatune.driver import Driver
 from metatune.errors import DataError, OptionError, RunError
 from metatune.history import History
@@ -28,12 +29,12 @@ from metatune.jobs import Runner
 from metatune.meta_loop import Loop, meta_loop
 from metatune.plan import Plan
 from metatune.prior import Fitted, Prior, fit, read_prior
-from metatune.progress import Progress
+from metatune.progress import Clock, Progress, Terms
 from metatune.proposer import open_ledger
+from metatune.records.compaction import Compactor
 from metatune.records.folder import RunFolder, opening, write_atomically
 from metatune.records.lease import acquire
 from metatune.records.log import Log
-from metatune.records.parquet import Compactor
 from metatune.records.reading import read_info, read_rows
 from metatune.runner import check_address, prepare_ray
 from metatune.space import Space, fold_file, load_space, load_yaml, resolve
@@ -292,15 +293,20 @@ def drive(
         console: where progress is printed.
     """
     console = console or Console(markup=False, emoji=False)
-    progress = Progress(console, plan.info.metric.name, plan.trials)
+    about = read_info(folder)
+    progress = Progress(console, Terms.of(about))
     with ExitStack() as stack:
         lease = stack.enter_context(acquire(folder))
         with opening(folder):
             history = History(plan.info.metric.sign, read_rows(folder))
             log = stack.enter_context(Log.open(folder, lease.driver))
-            name = read_info(folder)["run"]
             ledger = open_ledger(
-                folder.journal, storage, name, history, plan.space.tree, plan.space.space.costs
+                folder.journal,
+                storage,
+                about["run"],
+                history,
+                plan.space.tree,
+                plan.space.space.costs,
             )
         compactor = stack.enter_context(Compactor(folder))
         if history.verdict is not None:
@@ -309,12 +315,18 @@ def drive(
         driver = Driver(
             folder, plan, history, log, ledger, compactor, runner.workers, progress.watch
         )
-        progress.follow(history, driver.budget.seconds_left)
-        stack.enter_context(progress)
+        left = seldom(driver.budget.seconds_left)
+
+        def clock() -> Clock:
+            return Clock(driver.elapsed(), left())
 
         def tick() -> None:
             lease.check()
+            lease.tell(driver.elapsed(), left())
             progress.tick()
+
+        progress.follow(history, clock)
+        stack.enter_context(progress)
 
         meta_loop(Loop(driver, runner, tick))
     return folder.path
@@ -362,6 +374,7 @@ def _about(
         "seed": plan.seed,
         "trials": plan.trials,
         "minutes": plan.minutes,
+        "core_seconds": plan.space.space.budget.core_seconds,
         "code": plan.code,
         "objectives": plan.space.space.objectives,
         "rungs": plan.rungs(plan.first_round),

@@ -13,7 +13,8 @@ from metatune.analysis import leaderboard, verdict_table
 from metatune.folds import ROLES, Rotated
 from metatune.prior import Prior, average_ranks, short_list
 from metatune.progress import show_gain, show_score
-from metatune.records.reading import Run, flatten
+from metatune.records.frames import flatten
+from metatune.records.reading import Run
 from metatune.statistics import Estimate
 from metatune.strategy import Strategy
 
@@ -60,7 +61,7 @@ def test_table(run: Run) -> Table:
 
 def select_sheet(run: Run, rows: int) -> Sheet:
     """The leaderboard of all trials by ``select``; a star marks the front where there are costs."""
-    frame, metric = leaderboard(run), run.info["family"]["metric"]
+    frame, metric = leaderboard(run), run.metric
     several = _has_costs(run)
     more = ("ms a task", "front") if several else ()
     words = ("strategy", "way of learning", "state")
@@ -90,7 +91,7 @@ def select_sheet(run: Run, rows: int) -> Sheet:
 
 def test_sheet(run: Run) -> Sheet:
     """The entrants of the verdict on ``test``."""
-    frame, metric = verdict_table(run), run.info["family"]["metric"]
+    frame, metric = verdict_table(run), run.metric
     final = run.verdicts.iloc[-1]
     trainings = frame.loc[frame["origin"] != "ensemble", "trainings"].astype(int)
     least, most = trainings.min(), trainings.max()

@@ -10,7 +10,7 @@ from metatune.driver import Driver
 from metatune.history import History
 from metatune.plan import Plan
 from metatune.records.folder import RunFolder
-from metatune.records.parquet import tables
+from metatune.records.folding import tables
 from metatune.records.reading import Run
 from metatune.records.rows import Asked, Ended, Origin, Row, Scored, State, Turned
 from metatune.space import load_yaml, parse_space, resolve

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from metatune.budget import Limit, core_seconds, entrants_seconds, trial_seconds, wall_clock
+from metatune.budget import (
+    Limit,
+    core_seconds,
+    entrants_seconds,
+    seldom,
+    trial_seconds,
+    wall_clock,
+)
 from metatune.history import History
 from metatune.records.rows import Asked, Ended, Row, Scored, State
 
@@ -96,3 +103,11 @@ def test_a_round_uses_its_share_of_what_was_left_at_its_start(
 ) -> None:
     limit = Limit(total=100.0, before=10.0, used=used, workers=1)
     assert limit.allows_another(10.0, 20.0, rounds) == another
+
+
+def test_an_estimate_is_made_anew_only_now_and_then_but_asked_for_until_there_is_one() -> None:
+    made = iter([None, None, 5.0, 4.0, 3.0])
+    left = seldom(lambda: next(made), every=3600)
+    assert [left() for _ in range(5)] == [None, None, 5.0, 5.0, 5.0]
+    left = seldom(lambda: next(made), every=0)
+    assert [left(), left()] == [4.0, 3.0]

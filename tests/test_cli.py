@@ -20,7 +20,6 @@ from user_tables import folds_space, plain_rows, plain_series
 
 import metatune
 from metatune import cli, session
-from metatune.folds import runs_of
 from metatune.presets import PRESETS
 from metatune.prior import read_prior
 from metatune.records.folder import RunFolder
@@ -31,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 SPACES = sorted((ROOT / "search_spaces").glob("*.yaml"))
 TINY = SPACE.replace("seeds: 2", "seeds: 1").replace("full: 1800", "full: 900")
 COMMANDS = (
-    "init", "baselines", "run", "resume", "leaderboard", "validate", "prior", "families",
+    "init", "baselines", "run", "resume", "leaderboard", "watch", "validate", "prior", "families",
     "strategies", "export", "adapt", "report",
 )  # fmt: skip
 
@@ -311,14 +310,14 @@ def test_all_folds_are_run_shown_fold_by_fold_and_pooled(command: Command, tmp_p
     )
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("2 folds, each a run with the whole budget: 2 x 7 trials")
-    sentences = [run.verdicts.iloc[0]["sentence"] for run in runs_of(tmp_path / "run")]
+    sentences = [run.verdicts.iloc[0]["sentence"] for run in metatune.read_runs(tmp_path / "run")]
     for fold, sentence in enumerate(sentences):
         assert f"\nfold-{fold}: {sentence}\n" in done.out
     assert "2 of 2 folds have their verdict.\n" in done.out
     assert "Over 2 folds: accuracy on test tasks" in done.out
     assert "Claim: this search, on new groups (G = 6, 12 tasks of 2 folds" in done.out
     assert f"Results: {tmp_path / 'run'}\n" in done.out
-    assert "rotated(runs_of(" in done.out
+    assert "rotated(metatune.read_runs(" in done.out
 
     again = command("resume", tmp_path / "run")
     assert (again.code, again.err) == (0, "")

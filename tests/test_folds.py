@@ -12,9 +12,10 @@ import pytest
 from handmade import TASKS, Story, family, plan_of
 
 from metatune.errors import RunError
-from metatune.folds import Rotated, is_rotation, rotated, runs_of
+from metatune.folds import Rotated, rotated
 from metatune.records.reading import Run
 from metatune.records.rows import Concluded
+from metatune.records.several import folders_of, is_rotation
 from metatune.statistics import estimate, sign_flip_p
 from metatune.tables import rotation_text
 
@@ -165,4 +166,4 @@ def test_too_few_folds_one_twice_and_unfinished_ones_are_refused() -> None:
 def test_a_folder_without_folds_is_no_rotation(tmp_path: Path) -> None:
     assert not is_rotation(tmp_path)
     with pytest.raises(RunError, match=f"{tmp_path} holds no runs of folds"):
-        runs_of(tmp_path)
+        folders_of(tmp_path)

@@ -41,8 +41,8 @@ LAYERS: list[tuple[str, ...]] = [
     ("verdict",),
     ("meta_loop",),
     ("progress", "analysis", "folds", "tables", "samples"),
-    ("report",),
-    ("session", "rotation", "init", "baselines"),
+    ("report", "event_files"),
+    ("session", "rotation", "watch", "init", "baselines"),
     ("artifact",),
     ("cli",),
     ("__main__",),
@@ -198,6 +198,7 @@ def brought_in(code: str) -> set[str]:
     ("import metatune.report, metatune.report.sections", {"ray", "optuna", "torch"}),
     ("import metatune.records.log, metatune.records.lease; from metatune import read_run",
      {"ray", "optuna", "torch"}),
+    ("import metatune.watch", {"ray", "optuna", "torch"}),
     ("import metatune.space, metatune.tasks.registry, metatune.jobs", HEAVY),
     ("import metatune.proposer, metatune.driver, metatune.verdict", {"ray", "torch"}),
 ])  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from metatune.objectives import (
     dominated_by,
     dominators,
     log_ratio,
+    on_front,
     spread_over_fronts,
 )
 
@@ -65,6 +67,13 @@ def test_every_cost_is_read_from_columns_as_from_rows(name: str) -> None:
 def dominates(a: Point, b: Point) -> bool:
     """The definition, for two objectives."""
     return a[0] >= b[0] and a[1] >= b[1] and a != b
+
+
+@given(st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS | st.just(math.nan)), max_size=20))
+def test_on_the_front_is_whom_nobody_dominates(points: list[tuple[float, ...]]) -> None:
+    by = dominators(points) if points else []
+    merits = np.array(points).reshape(-1, 3)
+    assert on_front(merits).tolist() == [number == 0 for number in by]
 
 
 @given(POINTS)

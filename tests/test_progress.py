@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from handmade import Story
@@ -13,16 +15,21 @@ from rich.console import Console
 
 import metatune
 from metatune.history import History
-from metatune.progress import Progress, show_gain, show_score, show_seconds
-from metatune.records.rows import Concluded, Ended, Looked, Row, Turned
+from metatune.progress import Clock, Progress, Terms, show_gain, show_score, show_seconds
+from metatune.records.rows import Asked, Concluded, Ended, Looked, Row, Scored, Turned
+
+
+def terms(metric: str, trials: int, **limits: Any) -> Terms:
+    """What a run of one round and three rungs set out to do."""
+    return Terms(metric, trials, last_round=1, rungs=3, **limits)
 
 
 def lines_of(rows: list[Row], sign: int = 1, metric: str = "accuracy") -> list[str]:
     """What is printed in a pipe when these rows are recorded."""
     out = io.StringIO()
-    progress = Progress(Console(file=out, width=80), metric, planned=5)
+    progress = Progress(Console(file=out, width=80), terms(metric, trials=5))
     history = History(sign)
-    progress.follow(history, lambda: None)
+    progress.follow(history, lambda: Clock(0.0))
     with progress:
         for row in rows:
             history.add(row)
@@ -31,13 +38,15 @@ def lines_of(rows: list[Row], sign: int = 1, metric: str = "accuracy") -> list[s
     return out.getvalue().splitlines()
 
 
-def picture_of(rows: list[Row], left: float | None = None) -> str:
+def picture_of(
+    rows: list[Row], left: float | None = None, *, driven: float = 0.0, **limits: Any
+) -> str:
     """What stands on a terminal once these rows were recorded."""
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, width=100, color_system=None, markup=False)
-    progress = Progress(console, "accuracy", planned=9)
+    progress = Progress(console, terms("accuracy", trials=9, **limits))
     history = History(1)
-    progress.follow(history, lambda: left)
+    progress.follow(history, lambda: Clock(driven, left))
     with progress:
         for row in rows:
             history.add(row)
@@ -177,6 +186,95 @@ def test_the_picture_says_which_phase_it_is_and_how_long_it_will_take() -> None:
     assert "confirming the leaders" in picture_of(story.rows)
     story.rows.append(Looked("test", 1, [trial]))
     assert "verdict: training the entrants anew" in picture_of(story.rows)
+
+
+def test_the_best_is_the_newest_rounds_which_has_tasks_of_its_own() -> None:
+    story = Story()
+    story.trial("protonet", 0.5, 0.5, 0.5)
+    story.trial("new", 0.9, 0.9, 0.9)
+    again = Story()
+    again.trial("protonet", 0.4, 0.4, 0.4)
+    again.trial("newer", 0.6, 0.6, 0.6)
+    rows = [*story.rows, Turned(1, ["r1-0001"], [], 1.0), *map(of_round_two, again.rows)]
+    assert "newer 60.0 %, +20 [+20, +20] over the default" in picture_of(rows)
+    # While its default alone is done, nothing is compared over rounds.
+    assert re.search("best so far +protonet 40\\.0 % *\n", picture_of(rows[:16]))
+    assert "new 90.0 %, +40 [+40, +40] over the default" in picture_of(rows[:15])
+
+
+def of_round_two(row: Row) -> Row:
+    trial = row.trial.replace("r1", "r2")  # type: ignore[union-attr]
+    match row:
+        case Scored():
+            tasks = [f"later {task}" for task in row.tasks]
+            return replace(row, trial=trial, round=2, tasks=tasks)
+        case Asked():
+            return replace(row, trial=trial, round=2)
+    return replace(row, trial=trial)  # type: ignore[arg-type]
+
+
+def test_trials_that_only_find_out_are_not_the_best() -> None:
+    story = Story()
+    story.trial("protonet", 0.5, 0.5, 0.5)
+    story.trial("aside", 0.9, 0.9, 0.9)
+    rows = [
+        replace(row, origin="probe") if isinstance(row, Asked) and row.name == "aside" else row
+        for row in story.rows
+    ]
+    assert re.search("best so far +protonet 50\\.0 % *\n", picture_of(rows))
+
+
+def test_trials_under_way_are_listed_with_their_rung_and_their_time() -> None:
+    story = Story()
+    story.trial("protonet", 0.5, 0.5, 0.5)
+    story.trial("a", 0.25, 0.375, state=None)
+    story.trial("b", state=None)
+    shown = picture_of(story.rows, driven=42)
+    assert re.search(r"under way +r1-0001 +a +rung 2 of 3 +37\.5 % +for 42 s", shown)
+    assert re.search(r"\n +r1-0002 +b +before its first rung +for 42 s", shown)
+    for number in range(9):
+        story.trial(f"more {number}", state=None)
+    assert "and 3 more" in picture_of(story.rows)
+
+
+def test_what_ended_last_and_what_failed_last_is_told_with_its_reason() -> None:
+    story = Story()
+    for number in range(8):
+        trial = story.trial(f"n{number}", 0.5, state=None)
+        state, reason = ("failed", "Traceback\nOSError: no [x]") if number == 1 else ("stopped", "")
+        story.rows.append(Ended(trial, state, reason, 1.0, at=10.0 * (number + 1)))  # type: ignore[arg-type]
+    shown = picture_of(story.rows)
+    first, *others = [line for line in shown.splitlines() if " stopped 50.0 % at rung 1" in line]
+    assert re.match(r"ended last +n7 stopped", first)
+    assert [line.split()[0] for line in others] == ["n6", "n5", "n4", "n3"]
+    assert re.search(r"last failure +n1 failed 50\.0 % at rung 1 \(OSError: no \[x\]\)", shown)
+    assert "8 of 9" not in shown
+    assert "1 failed  of 9, 360 an hour" in shown  # 8 in 80 s
+
+
+def test_time_and_core_seconds_are_shown_with_their_limits() -> None:
+    story = Story()
+    story.trial("protonet", 0.5, 0.5, 0.5)
+    assert re.search(r"time +2\.0 min\s", picture_of(story.rows, driven=120))
+    shown = picture_of(story.rows, 60, driven=120, minutes=30, core_seconds=3600)
+    assert "2.0 min of 30.0 min, about 60 s left" in shown
+    assert re.search(r"core seconds +1 of 3,600", shown)
+
+
+def test_the_verdicts_trainings_are_counted() -> None:
+    story = Story()
+    trial, other = story.trial("protonet", 0.5, 0.5, 0.5), story.trial("new", 0.6, 0.6, 0.6)
+    story.rows.append(Looked("test", 1, [trial, other], seeds=2))
+    story.score(trial, "test", 0.5, replica=1)
+    story.rows.append(Ended(other, "diverged", "", 0.0, replica=1))
+    assert "verdict: training the entrants anew, 2 of 4 done" in picture_of(story.rows)
+    story.rows.append(Concluded(trial, other, "new tasks", "No gain."))
+    assert "the verdict is given" in picture_of(story.rows)
+
+
+def test_terms_are_those_of_the_run(finished: Path) -> None:
+    found = Terms.of(metatune.read_run(finished).info)
+    assert found == Terms("mse", 9, last_round=1, rungs=3, minutes=None, core_seconds=None)
 
 
 # --- numbers -------------------------------------------------------------------------------------

@@ -646,6 +646,19 @@ def test_the_ledger_names_strategies_states_and_reasons(whole: Path) -> None:
     assert found["r1-0002"].user_attrs["reason"] == "ranked 3 of 3"
     states = [trial.user_attrs.get("state") for trial in found.values()]
     assert states == ["completed", "completed", "stopped", "diverged", "failed", None]
+    rest = ("round", "structure", "seconds", "score")
+    assert [found["r1-0001"].user_attrs[name] for name in rest] == [1, "a", 1.0, 0.875]
+    assert "score" not in found["r1-0003"].user_attrs  # it has none
+
+
+def test_the_study_names_what_its_values_are(whole: Path) -> None:
+    storage = JournalStorage(JournalFileBackend(str(whole)))
+    assert optuna.load_study(study_name="run", storage=storage).metric_names == ["gain"]
+
+
+def test_a_score_that_is_no_number_is_left_out_for_browsers_cannot_read_it(journal: Path) -> None:
+    open_(journal, [*ROWS, asked(6), scored(6, 1, math.inf), ended(6, "diverged")])
+    assert "score" not in read(journal)["r1-0006"].user_attrs
 
 
 def test_the_ledgers_ranges_are_the_hard_limits(whole: Path) -> None:

@@ -18,7 +18,8 @@ from user_tables import FOLDS, folds_space, plain_rows
 import metatune
 from metatune import rotation, session
 from metatune.errors import DataError, RunError, SpaceError
-from metatune.folds import is_rotation, rotated, runs_of
+from metatune.folds import rotated
+from metatune.records.several import is_rotation
 from metatune.tasks.splits import group_splits
 
 
@@ -44,7 +45,7 @@ def cut_off_and_resumed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
             short.setattr(session, "drive", cut_off)
             with pytest.raises(KeyboardInterrupt):
                 rotation.run(folds_space(folder), out=folder / "run", console=out)
-        assert [run.verdicts.empty for run in runs_of(folder / "run")] == [False, True]
+        assert [run.verdicts.empty for run in metatune.read_runs(folder / "run")] == [False, True]
         again = Console(file=io.StringIO(), width=200)
         rotation.resume(folder / "run", console=again)
     return folder / "run", printed(out), printed(again)
@@ -58,7 +59,7 @@ def test_every_fold_is_a_run_and_together_they_are_about_all_groups_but_the_larg
     cut_off_and_resumed,
 ) -> None:
     path, _, _ = cut_off_and_resumed
-    runs = runs_of(path)
+    runs = metatune.read_runs(path)
     assert is_rotation(path)
     assert [run.info["family"]["options"]["fold"] for run in runs] == [0, 1]
     found = rotated(runs)
@@ -89,7 +90,9 @@ def test_a_fold_knows_its_fold_and_so_does_the_method_that_it_ends_with(
     assert kept == yaml.safe_load(FOLDS)
     assert yaml.safe_load((path / "fold-1" / "method.yaml").read_text())["family"]["fold"] == 1
     _, again, _ = session.reopen(path / "fold-1")
-    assert set(again.info.groups["test"]) == set(runs_of(path)[1].info["family"]["groups"]["test"])
+    assert set(again.info.groups["test"]) == set(
+        metatune.read_runs(path)[1].info["family"]["groups"]["test"]
+    )
 
 
 def test_a_file_that_names_a_fold_is_one_of_the_same_folds(
@@ -97,7 +100,7 @@ def test_a_file_that_names_a_fold_is_one_of_the_same_folds(
 ) -> None:
     space_file.write_text(FOLDS.replace("  shot: 4", "  fold: 1\n  shot: 4  # by hand"))
     by_hand, _ = session.create(space_file, out=tmp_path / "hand")
-    first, second = runs_of(cut_off_and_resumed[0])
+    first, second = metatune.read_runs(cut_off_and_resumed[0])
     info = metatune.read_run(by_hand.path).info
     assert info["rotation_sha256"] == first.info["rotation_sha256"]
     assert info["data"] == second.info["data"] != first.info["data"]

@@ -62,6 +62,7 @@ def test_run_json_says_what_a_resume_needs_and_a_reader_wants(
         "seed": 5,
         "trials": 12,
         "minutes": None,
+        "core_seconds": None,
         "code": str(space_file.parent),
         "objectives": ["score"],
         "rungs": [100, 300, 900],

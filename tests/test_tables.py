@@ -15,7 +15,7 @@ from rich.table import Table
 import metatune
 from metatune import tables
 from metatune.analysis import leaderboard, verdict_table
-from metatune.records import parquet
+from metatune.records import folding
 from metatune.records.reading import Run
 from metatune.records.rows import Concluded
 
@@ -171,7 +171,7 @@ def test_the_title_names_claim_metric_and_trainings(run: Run) -> None:
 def test_no_table_shows_a_missing_number(finished: Path) -> None:
     rows, info = rows_of(finished), metatune.read_run(finished).info
     for kept in (*range(0, len(rows), 9), len(rows)):
-        run = Run(finished, info, parquet.tables(rows[:kept]))
+        run = Run(finished, info, folding.tables(rows[:kept]))
         shown = text_of(tables.select_table(run, 20))
         if not run.verdicts.empty:
             shown += text_of(tables.test_table(run))

@@ -1,20 +1,14 @@
-"""Questions to a run, as functions from frames to frames. Needs neither Ray, Optuna nor torch.
+"""Questions to a run, as functions to frames. Needs neither Ray, Optuna nor torch.
 
-``boards``: who is best. ``pairs``: who is better than whom, on which tasks. ``against``: what the
-winner is to the others there. ``course``: how the search went. ``knob_importance``: which knobs
-matter, ``responses``: how the score answers to them. ``origins``: where a strategy comes from, how
-trials ended.
+``boards``: who is best while it searches. ``verdicts``: who is best on ``test``. ``pairs``: who is
+better than whom, on which tasks. ``against``: what the winner is to the others there. ``course``:
+how the search went. ``knob_importance``: which knobs matter, ``responses``: how the score answers
+to them. ``origins``: where a strategy comes from, how trials ended. Of several runs
+(``metatune.read_runs``) each answers by itself.
 """
 
 from metatune.analysis.against import paired_differences, performance_profile
-from metatune.analysis.boards import (
-    candidates,
-    costs_of,
-    defaults_of,
-    leaderboard,
-    pareto,
-    verdict_table,
-)
+from metatune.analysis.boards import candidates, costs_of, defaults_of, leaderboard, pareto
 from metatune.analysis.course import (
     best_over_time,
     generalisation_gap,
@@ -25,6 +19,7 @@ from metatune.analysis.knob_importance import importance
 from metatune.analysis.origins import endings, from_prior, lineage
 from metatune.analysis.pairs import pairwise, task_matrix
 from metatune.analysis.responses import response
+from metatune.analysis.verdicts import verdict_table
 
 __all__ = [
     "best_over_time",

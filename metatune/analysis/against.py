@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from metatune.analysis.asking import of_each
 from metatune.analysis.boards import defaults_of
 from metatune.analysis.pairs import task_matrix
 from metatune.records.reading import Run
@@ -15,6 +16,7 @@ from metatune.statistics import claim_for
 DIFFERENCES = ("winner", "rival", "default", "over_rival", "gain")
 
 
+@of_each
 def paired_differences(run: Run, by: Literal["task", "group"] = "task") -> pd.DataFrame:
     """Who gains and who loses by the verdict's winner, on ``test``.
 
@@ -34,7 +36,7 @@ def paired_differences(run: Run, by: Literal["task", "group"] = "task") -> pd.Da
         names = ["group", "task"] if by == "task" else ["group"]
         columns = [*(["tasks"] if by == "group" else []), *DIFFERENCES]
         return pd.DataFrame(columns=[*names, *columns]).set_index(names)
-    final, sign = run.verdicts.iloc[-1], run.info["family"]["sign"]
+    final, sign = run.verdicts.iloc[-1], run.sign
     trials = {
         "winner": final["winner"],
         "rival": final["rival"],
@@ -51,6 +53,7 @@ def paired_differences(run: Run, by: Literal["task", "group"] = "task") -> pd.Da
     return frame.sort_values("over_rival", ascending=False, kind="stable")
 
 
+@of_each
 def performance_profile(run: Run) -> pd.DataFrame:
     """How often each entrant of the verdict comes how close to the best of them on ``test``.
 
@@ -64,7 +67,7 @@ def performance_profile(run: Run) -> pd.DataFrame:
         each group counts alike, however many tasks it has. Empty before the verdict.
     """
     matrix = task_matrix(run).dropna()
-    sign = run.info["family"]["sign"]
+    sign = run.sign
     behind = (-sign * matrix).sub((-sign * matrix).min(axis=1), axis=0)
     groups = pd.Series(behind.index.get_level_values("group"), index=behind.index, dtype=object)
     weights = pd.Series(1.0, index=behind.index)

@@ -1,42 +1,31 @@
-"""Who is best: the leaderboard on ``select``, its front, and the verdict on ``test``."""
+"""Who is best while a run searches: the leaderboard on ``select``, and its front."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
+import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
+from metatune.analysis.asking import of_each
 from metatune.analysis.memory import once
-from metatune.objectives import COSTS, dominators
+from metatune.objectives import COSTS, on_front
+from metatune.records.newest import at_highest_rung, counted
 from metatune.records.reading import Run
 from metatune.records.rows import FINDING_OUT
-from metatune.statistics import (
-    Estimate,
-    claim_for,
-    estimate,
-    holm,
-    mean_ranks,
-    probability_of_improvement,
-    share_worse,
-    sign_flip_p,
-)
+from metatune.statistics import Estimate, Estimates, estimate_each
 
-Trainings = Sequence[Sequence[float]]
+Indexed = TypeVar("Indexed", pd.DataFrame, pd.Series)
 SELECT_COLUMNS = (
     "name", "round", "structure", "origin", "state", "rung", "tasks", "score", "low", "high",
     "gain", "gain_low", "gain_high", *COSTS, "pareto", "resource", "seconds", "transductive",
 )  # fmt: skip
-TEST_COLUMNS = (
-    "name", "structure", "origin", "members", "trainings", "tasks", "groups", "score", "low",
-    "high", "gain", "gain_low", "gain_high", "over_rival", "over_rival_low", "over_rival_high",
-    "rank", "beaten_p", "beaten_share", "worse_share", "select", "confirm", "train_seconds",
-    "adapt_seconds", "pareto", "transductive",
-)  # fmt: skip
 
 
+@of_each
 @once
 def leaderboard(run: Run) -> pd.DataFrame:
     """Every trial by its newest scores on ``select``, best first; and an ensemble of leaders.
@@ -53,37 +42,30 @@ def leaderboard(run: Run) -> pd.DataFrame:
         ensemble's are its members'), and whether query points were scored jointly. Completed
         trials come first, then those that reached a higher rung.
     """
-    sign = run.info["family"]["sign"]
-    scores = _by_trial_and_rung(run.scores.query("split == 'select' and replica == 0"))
-    defaults, costs = defaults_of(run), _costs_on_select(run)
-    rows = []
-    for trial, known in run.trials.iterrows():
-        if known["origin"] == "ensemble" and str(trial) not in scores:
-            continue  # one that the verdict alone compares with
-        default = defaults.get(known["round"], "")
-        columns = ["name", "round", "structure", "origin", "state", "seconds"]
-        row: dict[str, Any] = {"trial": trial} | {name: known[name] for name in columns}
-        if known["members"]:
-            row["seconds"] = run.trials.loc[known["members"], "seconds"].sum()
-        if rungs := scores.get(str(trial)):
-            rung, done = max(rungs), known["state"] == "completed"
-            own = rungs[rung]
-            row["rung"], row["tasks"], row["resource"] = rung, len(own), known["resource"]
-            row["transductive"] = bool(own["transductive"].any())
-            row |= _named("score", "", _estimate(own["score"], own["group"]))
-            row |= costs[str(trial), rung]
-            reference = _reference(scores.get(default, {}), rung, run, default, done)
-            if reference is not None:
-                row |= _named("gain", "gain_", _paired(own, reference, sign))
-        rows.append(row)
-    frame = pd.DataFrame(rows, columns=["trial", *SELECT_COLUMNS]).set_index("trial")
-    frame["pareto"] = _on_their_rounds_front(frame, sign, costs_of(run))
-    done = frame["state"] == "completed"  # at whatever rung: some need no training
-    order = frame.assign(done=done, rung=frame["rung"].mask(done), signed=sign * frame["score"])
+    known = ["name", "round", "structure", "origin", "state", "resource", "seconds", "members"]
+    trials = run.read("trials", known)
+    scored = ["trial", "rung", "task", "group", "score", "transductive"]
+    scores = run.read("scores", scored, counted(["select"]), categories=True)
+    own = at_highest_rung(scores)
+    board = trials.join(_newest(own))
+    # An ensemble without scores is one that the verdict alone compares with.
+    board = board[(board["origin"] != "ensemble") | board["rung"].notna()]
+    board = board.join(_gains(own, scores, trials, defaults_of(run), run.sign))
+    board = board.join(_costs_on_select(run, board["rung"]))
+    board["resource"] = board["resource"].where(board["rung"].notna())
+    for trial, members in board["members"].items():
+        if members:
+            board.loc[trial, "seconds"] = trials.loc[members, "seconds"].sum()
+    board["pareto"] = _on_their_rounds_front(board, run.sign, costs_of(run))
+    done = board["state"] == "completed"  # at whatever rung: some need no training
+    signed = run.sign * board["score"]
+    order = board.assign(done=done, rung=board["rung"].mask(done), signed=signed)
     by = ["round", "done", "rung", "signed"]
-    return frame.loc[order.sort_values(by, ascending=False, na_position="last").index]
+    best_first = order.sort_values(by, ascending=False, na_position="last").index
+    return board.loc[best_first, list(SELECT_COLUMNS)]
 
 
+@of_each
 def pareto(run: Run, round_: int | None = None) -> pd.DataFrame:
     """The completed trials of a round that no other matches in score and in every cost on
     ``select``, and exceeds in one: from the best to the cheapest.
@@ -100,10 +82,11 @@ def pareto(run: Run, round_: int | None = None) -> pd.DataFrame:
     """
     able = candidates(run, round_)
     front = able[able["pareto"]]
-    by = [run.info["family"]["sign"] * front["score"], *(-front[name] for name in costs_of(run))]
+    by = [run.sign * front["score"], *(-front[name] for name in costs_of(run))]
     return front.iloc[np.lexsort([-merit.to_numpy(float) for merit in reversed(by)])]
 
 
+@of_each
 def candidates(run: Run, round_: int | None = None) -> pd.DataFrame:
     """The completed trials of a round that may lead: of these are the fronts.
 
@@ -125,13 +108,95 @@ def costs_of(run: Run) -> tuple[str, ...]:
     return tuple(run.info.get("objectives", ())[1:]) or ("adapt_seconds",)
 
 
+def defaults_of(run: Run) -> dict[int, str]:
+    """The default's trial in each round where it was asked."""
+    found = run.read("trials", ["round"], ds.field("origin") == "default")
+    return {int(round_): str(trial) for trial, round_ in found["round"].items()}
+
+
+def _newest(own: pd.DataFrame) -> pd.DataFrame:
+    """What each trial scored at its highest rung, by trial."""
+    by = own.groupby("trial", observed=False)
+    frame = by.agg(
+        rung=("rung", "first"), tasks=("rung", "size"), transductive=("transductive", "any")
+    )
+    found = _estimates(own["score"], own)
+    frame = frame.astype({"rung": "Int64", "tasks": "Int64", "transductive": "boolean"})
+    return _by_name(frame.assign(**named("score", "", found)))
+
+
+def _gains(
+    own: pd.DataFrame,
+    scores: pd.DataFrame,
+    trials: pd.DataFrame,
+    defaults: Mapping[int, str],
+    sign: int,
+) -> pd.DataFrame:
+    """Each trial's paired differences to its round's default, by trial; as ``History.gain``."""
+    numbers, tasks = own["trial"].cat.codes.to_numpy(), own["task"].cat.codes.to_numpy()
+    pair, table = _references(own, scores, trials, defaults)
+    count = len(pair)
+    reference = np.where(pair[numbers] >= 0, table[pair[numbers], tasks], np.nan)
+    there = ~np.isnan(reference)
+    # One may have lost a race on its first tasks: then those count that both have.
+    fewer = np.minimum(np.bincount(numbers, minlength=count), (~np.isnan(table)).sum(axis=1)[pair])
+    whole = np.bincount(numbers[there], minlength=count) == fewer
+    there &= whole[numbers]
+    both = own[there]
+    found = _estimates(sign * (both["score"] - reference[there]), both)
+    frame = pd.DataFrame(named("gain", "gain_", found), own["trial"].cat.categories)
+    # No noise in what is compared with itself.
+    frame.loc[frame.index.isin(list(defaults.values()))] = 0.0
+    return _by_name(frame)
+
+
+def _references(
+    own: pd.DataFrame, scores: pd.DataFrame, trials: pd.DataFrame, defaults: Mapping[int, str]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """What each trial is compared with.
+
+    Returns:
+        For each trial the row of its round's default at a rung, -1 where it has not come so far;
+        and these rows: a score a task, NaN where there is none.
+    """
+    names = own["trial"].cat.categories
+    rung = _by_name(own.groupby("trial", observed=False)["rung"].first())
+    own_round, state = (trials[column].reindex(names) for column in ("round", "state"))
+    default = own_round.map(defaults).astype(object)
+    last = rung.reindex(default).to_numpy(float)
+    done, ended = state == "completed", trials["state"].reindex(default) != "running"
+    final = done.to_numpy() | (rung.to_numpy() > last)
+    at = np.where(final, last, rung.to_numpy(float))
+    at[np.isnan(last) | (final & ~ended.to_numpy())] = np.nan
+
+    of_defaults = scores[scores["trial"].isin(list(defaults.values()))]
+    rungs = int(scores["rung"].max()) + 1 if len(scores) else 1
+    places = {name: place for place, name in enumerate(defaults.values())}
+    table = np.full((max(1, len(places)) * rungs, len(scores["task"].cat.categories)), np.nan)
+    rows = of_defaults["trial"].map(places).to_numpy(np.int64) * rungs + of_defaults["rung"]
+    table[rows, of_defaults["task"].cat.codes] = of_defaults["score"]
+    row = default.map(places).to_numpy(float) * rungs + at
+    return np.where(np.isnan(row), -1, row).astype(np.int64), table
+
+
+def _costs_on_select(run: Run, rung: pd.Series) -> pd.DataFrame:
+    """Every cost of each trial at a rung of its own, by trial."""
+    columns = ["trial", "rung", "train_seconds", "score_seconds", "tasks"]
+    curves = run.read("curves", columns, counted(["select"]), categories=True)
+    curves = _by_name(curves.set_index("trial"))
+    curves = curves[curves["rung"] == rung.reindex(curves.index).astype(float)]
+    curves = curves[~curves.index.duplicated(keep="last")]
+    took = (curves[column] for column in ("train_seconds", "score_seconds", "tasks"))
+    return pd.DataFrame({name: read(*took) for name, read in COSTS.items()}, curves.index)
+
+
 def _on_their_rounds_front(
     board: pd.DataFrame, sign: int, costs: Sequence[str]
 ) -> NDArray[np.bool_]:
     """Marks those of the completed trials that may lead."""
     fronts: list[object] = []
     for _, of_round in board[_may_lead(board)].groupby("round"):
-        fronts += of_round.index[_on_front(of_round, sign, costs)].to_list()
+        fronts += of_round.index[front_of(of_round, sign, costs)].to_list()
     return board.index.isin(fronts)
 
 
@@ -141,168 +206,22 @@ def _may_lead(board: pd.DataFrame) -> pd.Series:
     return able
 
 
-def _on_front(frame: pd.DataFrame, sign: int, costs: Sequence[str]) -> list[bool]:
-    merits = np.column_stack([sign * frame["score"], *(-frame[name] for name in costs)])
-    return [by == 0 for by in dominators(merits)]
+def front_of(frame: pd.DataFrame, sign: int, costs: Sequence[str]) -> NDArray[np.bool_]:
+    """Who is on the front by ``score`` and costs."""
+    return on_front(np.column_stack([sign * frame["score"], *(-frame[name] for name in costs)]))
 
 
-def _costs_on_select(run: Run) -> dict[tuple[str, int], dict[str, float]]:
-    """Every cost of each trial at each of its rungs."""
-    curves = run.curves.query("split == 'select' and replica == 0")
-    took = (curves[column] for column in ("train_seconds", "score_seconds", "tasks"))
-    found = curves.assign(**{name: read(*took) for name, read in COSTS.items()})
-    return {
-        (str(row["trial"]), row["rung"]): {name: row[name] for name in COSTS}
-        for _, row in found.iterrows()
-    }
+def _estimates(values: pd.Series, own: pd.DataFrame) -> Estimates:
+    """Of each trial, by the numbers of the trials' categories."""
+    codes = own["trial"].cat.codes
+    return estimate_each(values, own["group"].cat.codes, codes, len(own["trial"].cat.categories))
 
 
-@once
-def verdict_table(run: Run) -> pd.DataFrame:
-    """The entrants of the verdict on ``test``, best first; empty before the verdict.
-
-    Returns:
-        A frame indexed by trial: ``score`` averaged over ``trainings`` with its interval over the
-        claim's units; ``gain`` over the default and ``over_rival`` over the best preset or
-        baseline as chosen on ``select``, both paired by task (positive is better); ``rank``, the
-        mean rank over units (1 is best); ``beaten_p``, the p value of the winner's difference to a
-        default, preset or baseline, adjusted for their number (Holm 1979), and ``beaten_share``,
-        the share of units on which the winner is better than this entrant; ``worse_share``, the
-        share of tasks that it makes worse than the default does; ``select`` and ``confirm``, what
-        it scored there; ``train_seconds`` of one training and ``adapt_seconds`` for learning and
-        judging one task; ``pareto``, whether no other entrant matches it in score and costs as
-        they stand here and exceeds it in one. For an ensemble, trainings are blends of its
-        ``members``, and seconds are the sums of theirs.
-    """
-    if run.verdicts.empty:
-        return pd.DataFrame(columns=list(TEST_COLUMNS)).rename_axis("trial")
-    sign = run.info["family"]["sign"]
-    final = run.verdicts.iloc[-1]
-    test = run.scores.query("split == 'test' and replica > 0")
-    curves = run.curves.query("split == 'test' and replica > 0")
-    default = defaults_of(run)[run.trials.loc[final["winner"], "round"]]
-    entrants = {str(trial): _over_trainings(own) for trial, own in test.groupby("trial")}
-    opponents = [
-        trial
-        for trial in entrants
-        if trial != final["winner"]
-        and (
-            run.trials.loc[trial, "origin"] in ("default", "preset", "baseline")
-            or trial == final["rival"]  # an ensemble, where the winner is one
-        )
-    ]
-    compared = _comparisons(entrants, str(final["winner"]), default, opponents, sign)
-    rows = []
-    for trial, own in entrants.items():
-        known, costs = run.trials.loc[trial], curves[curves["trial"] == trial]
-        columns = ["name", "structure", "origin", "members"]
-        row: dict[str, Any] = {"trial": trial} | {name: known[name] for name in columns}
-        row["trainings"], row["tasks"] = len(costs), len(own)
-        row["groups"] = own["group"].nunique()
-        row["train_seconds"] = costs["train_seconds"].mean()
-        row["adapt_seconds"] = (costs["score_seconds"] / costs["tasks"]).mean()
-        row["transductive"] = bool(own["transductive"].any())
-        row |= _named("score", "", _estimate(own["score"], own["group"], _trainings(test, [trial])))
-        for label, other in (("gain", default), ("over_rival", final["rival"])):
-            trainings = _trainings(test, [trial, other])
-            row |= _named(label, f"{label}_", _paired(own, entrants[other], sign, trainings))
-        row |= compared[trial]
-        for split in ("select", "confirm"):
-            row[split] = _newest_mean(run, str(trial), split)
-        rows.append(row)
-    frame = pd.DataFrame(rows, columns=["trial", *TEST_COLUMNS]).set_index("trial")
-    frame["pareto"] = _on_front(frame, sign, costs_of(run))
-    return frame.iloc[np.argsort(-sign * frame["score"].to_numpy(), kind="stable")]
+def _by_name(frame: Indexed) -> Indexed:
+    """Indexed by the trials' names in place of categories."""
+    return frame.set_axis(frame.index.astype("str"))
 
 
-def _comparisons(
-    entrants: dict[str, pd.DataFrame],
-    winner: str,
-    default: str,
-    opponents: Sequence[str],
-    sign: int,
-) -> dict[str, dict[str, float]]:
-    """Ranks, and what the winner is to each of the others; ``opponents`` are tested against it."""
-    first = next(iter(entrants.values()))
-    groups, order = first["group"].to_list(), first["task"].to_list()
-    claim = claim_for(groups)
-    scores = {t: own.set_index("task")["score"].loc[order].to_list() for t, own in entrants.items()}
-    found = {t: {"rank": rank} for t, rank in mean_ranks(scores, groups, claim, sign).items()}
-
-    def gains(a: str, b: str) -> list[float]:
-        return [sign * (x - y) for x, y in zip(scores[a], scores[b], strict=True)]
-
-    for trial in entrants:
-        found[trial]["worse_share"] = share_worse(gains(trial, default))
-        if trial != winner:
-            share = probability_of_improvement(gains(winner, trial), groups, claim)
-            found[trial]["beaten_share"] = share
-    p_values = holm([sign_flip_p(gains(winner, trial), groups, claim) for trial in opponents])
-    for trial, p in zip(opponents, p_values, strict=True):
-        found[trial]["beaten_p"] = p
-    return found
-
-
-def _newest_mean(run: Run, trial: str, split: str) -> float:
-    """The mean score of a trial on a split, at the newest rung that was scored there."""
-    curves = run.curves.query("trial == @trial and split == @split and replica == 0")
-    return float(curves.sort_values("rung")["score"].iloc[-1]) if len(curves) else np.nan
-
-
-def defaults_of(run: Run) -> dict[int, str]:
-    """The default's trial in each round where it was asked."""
-    found = run.trials[run.trials["origin"] == "default"]
-    return {int(round_): str(trial) for trial, round_ in found["round"].items()}
-
-
-def _by_trial_and_rung(scores: pd.DataFrame) -> dict[str, dict[int, pd.DataFrame]]:
-    found: dict[str, dict[int, pd.DataFrame]] = {}
-    for trial, of_trial in scores.groupby("trial"):
-        by_rung = of_trial.groupby("rung")
-        found[str(trial)] = {rung: by_rung.get_group(rung) for rung in of_trial["rung"].unique()}
-    return found
-
-
-def _reference(
-    rungs: dict[int, pd.DataFrame], rung: int, run: Run, default: str, done: bool
-) -> pd.DataFrame | None:
-    """The default's scores to compare with: as ``History.gain`` has it."""
-    if not rungs:
-        return None
-    last = max(rungs)
-    if done or rung > last:
-        return rungs[last] if run.trials.loc[default, "state"] != "running" else None
-    return rungs[rung]
-
-
-def _over_trainings(own: pd.DataFrame) -> pd.DataFrame:
-    """One row a task: its mean score over trainings, in the order of the first training."""
-    means = own.groupby("task", sort=False)["score"].mean()
-    first = own.drop_duplicates("task").set_index("task")
-    return first.assign(score=means).reset_index()
-
-
-def _trainings(test: pd.DataFrame, trials: Sequence[object]) -> Trainings:
-    """For each trial the mean score of each of its trainings."""
-    means = [test[test["trial"] == trial].groupby("replica")["score"].mean() for trial in trials]
-    return [own.to_list() for own in means]
-
-
-def _estimate(values: pd.Series, groups: pd.Series, trainings: Trainings = ()) -> Estimate:
-    names = groups.to_list()
-    return estimate(values.to_list(), names, claim_for(names), trainings=trainings)
-
-
-def _paired(
-    own: pd.DataFrame, other: pd.DataFrame, sign: int, trainings: Trainings = ()
-) -> Estimate:
-    if own is other:  # no noise in what is compared with itself
-        return Estimate(0.0, 0.0, 0.0, len(own))
-    both = own.merge(other[["task", "score"]], on="task", suffixes=("", "_other"))
-    if len(both) != min(len(own), len(other)):  # one may have lost a race on its first tasks
-        return Estimate(np.nan, np.nan, np.nan, 0)
-    return _estimate(sign * (both["score"] - both["score_other"]), both["group"], trainings)
-
-
-def _named(mean: str, prefix: str, found: Estimate) -> dict[str, float]:
+def named(mean: str, prefix: str, found: Estimate | Estimates) -> dict[str, Any]:
+    """An estimate as columns, or as a row's cells."""
     return {mean: found.mean, f"{prefix}low": found.low, f"{prefix}high": found.high}

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import pandas as pd
+import pyarrow.dataset as ds
 
-from metatune.analysis.boards import leaderboard, verdict_table
+from metatune.analysis.asking import of_each
+from metatune.analysis.boards import leaderboard
+from metatune.analysis.verdicts import verdict_table
+from metatune.records.newest import at_highest_rung, counted
 from metatune.records.reading import Run
 from metatune.records.rows import FINDING_OUT
 
@@ -12,6 +16,7 @@ LEADERS = 6
 """Who counts as a finalist before the run has named any."""
 
 
+@of_each
 def best_over_time(run: Run) -> pd.DataFrame:
     """The best score on ``select`` so far, whenever a trial is complete.
 
@@ -22,18 +27,18 @@ def best_over_time(run: Run) -> pd.DataFrame:
         anew: they have other tasks. Trials that only find out, such as the gradient's, are no
         candidates and left out.
     """
-    trials = run.trials[
-        (run.trials["state"] == "completed") & ~run.trials["origin"].isin(FINDING_OUT)
-    ]
-    curves = run.curves.query("split == 'select' and replica == 0")
-    ends = curves.sort_values("rung").drop_duplicates("trial", keep="last").set_index("trial")
-    frame = trials[["round", "name", "score"]].join(ends["at"], how="inner")
+    candidates = (ds.field("state") == "completed") & ~ds.field("origin").isin(FINDING_OUT)
+    trials = run.read("trials", ["round", "name", "score"], candidates)
+    curves = run.read("curves", ["trial", "rung", "at"], counted(["select"]))
+    ends = at_highest_rung(curves).drop_duplicates("trial", keep="last").set_index("trial")
+    frame = trials.join(ends["at"], how="inner")
     frame = frame.reset_index().sort_values(["round", "at"], kind="stable", ignore_index=True)
     so_far = frame.groupby("round")["score"]
-    frame["best"] = so_far.cummax() if run.info["family"]["sign"] > 0 else so_far.cummin()
+    frame["best"] = so_far.cummax() if run.sign > 0 else so_far.cummin()
     return frame[["round", "at", "trial", "name", "score", "best"]]
 
 
+@of_each
 def regret(run: Run) -> pd.DataFrame:
     """What was missing to the best of a round's end, trial by trial: simple regret.
 
@@ -50,6 +55,7 @@ def regret(run: Run) -> pd.DataFrame:
     return frame
 
 
+@of_each
 def generalisation_gap(run: Run) -> pd.DataFrame:
     """What is left of a score that was chosen by, on tasks that it was not chosen on.
 
@@ -60,21 +66,23 @@ def generalisation_gap(run: Run) -> pd.DataFrame:
         they are worse than on ``select``. Tasks differ in difficulty, so compare drops with each
         other, and with the default's.
     """
-    sign = run.info["family"]["sign"]
-    curves = run.curves[run.curves["replica"] == 0]
+    sign = run.sign
+    columns = ["trial", "split", "round", "rung", "score"]
+    curves = run.read("curves", columns, counted(["select", "confirm"]))
     newest = curves.loc[curves["split"] == "confirm", "round"].max()
     curves = curves[curves["round"] == newest].sort_values("rung")
     means = curves.pivot_table(
         index="trial", columns="split", values="score", aggfunc="last", observed=True
     ).reindex(columns=["select", "confirm"])
     means = means.dropna(subset="confirm").astype(float)
-    frame = run.trials[["name"]].join(means, how="inner")
+    frame = run.read("trials", ["name"]).join(means, how="inner")
     frame["test"] = verdict_table(run)["score"].reindex(frame.index).astype(float)
     for split in ("confirm", "test"):
         frame[f"{split}_drop"] = sign * (frame["select"] - frame[split])
     return frame
 
 
+@of_each
 def learning_curves(run: Run) -> pd.DataFrame:
     """The finalists' scores on ``select``, rung by rung.
 
@@ -86,13 +94,13 @@ def learning_curves(run: Run) -> pd.DataFrame:
         so were scored on the same tasks. Ensembles are not trained and left out.
     """
     looks = run.looks[run.looks["trials"].map(len) > 1]
-    newest = leaderboard(run)
-    finalists = looks["trials"].iloc[-1] if len(looks) else newest.index[:LEADERS].to_list()
-    trained = run.trials.loc[[t for t in finalists if t in run.trials.index]]
-    trained = trained[trained["origin"] != "ensemble"]
-    trained = trained[trained["round"] == trained["round"].max()]
-    curves = run.curves.query("split == 'select' and replica == 0")
-    curves = curves[curves["trial"].isin(trained.index)]
-    frame = curves.assign(name=curves["trial"].map(trained["name"]))
-    columns = ["trial", "name", "round", "rung", "resource", "train_seconds", "train_loss", "score"]
-    return frame.sort_values(["trial", "rung"], kind="stable")[columns].reset_index(drop=True)
+    first = leaderboard(run).index[:LEADERS].to_list()
+    finalists = looks["trials"].iloc[-1] if len(looks) else first
+    trials = run.read("trials", ["name", "round", "origin"])
+    trials = trials[trials.index.isin(finalists) & (trials["origin"] != "ensemble")]
+    trials = trials[trials["round"] == trials["round"].max()]
+    columns = ["trial", "round", "rung", "resource", "train_seconds", "train_loss", "score"]
+    curves = run.read("curves", columns, counted(["select"]))
+    curves = curves[curves["trial"].isin(trials.index)]
+    curves.insert(1, "name", curves["trial"].map(trials["name"]))
+    return curves.sort_values(["trial", "rung"], kind="stable", ignore_index=True)

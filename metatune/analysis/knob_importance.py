@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from metatune.analysis.asking import of_each
 from metatune.analysis.boards import leaderboard
 from metatune.errors import RunError
 from metatune.objectives import COSTS, SCORE
@@ -27,6 +28,7 @@ BINS = 8
 LEAST = 8  # trials that have a knob, to say anything of it
 
 
+@of_each
 def importance(run: Run, best: float = BEST, objective: str = SCORE) -> pd.DataFrame:
     """How far the best trials of a run differ from all others, knob by knob.
 
@@ -47,6 +49,9 @@ def importance(run: Run, best: float = BEST, objective: str = SCORE) -> pd.DataF
         random would have on average, at least 0, as shares of 1; ``trials``, how many have the
         knob; ``favoured``, the bin or choice that is most over-represented among the best. Empty
         with fewer than ``LEAST`` trials. With a few dozen trials these are hints, not findings.
+
+    Raises:
+        RunError: there is no such objective.
     """
     ranked = _ranked(run, objective)
     names = list(dict.fromkeys(name for params in ranked["params"] for name in params))
@@ -79,9 +84,9 @@ def _ranked(run: Run, objective: str) -> pd.DataFrame:
     elif objective in COSTS:
         merit = -_ratio_to_default(board, objective)
     else:
-        allowed = ", ".join((SCORE, *COSTS))
-        raise RunError(f"found objective {objective!r}; allowed: {allowed}")
-    frame = pd.DataFrame({"level": level, "merit": merit}, board.index).join(run.trials["params"])
+        raise RunError(f"found objective {objective!r}; allowed: {', '.join((SCORE, *COSTS))}")
+    ranks = pd.DataFrame({"level": level, "merit": merit}, board.index)
+    frame = ranks.join(run.read("trials", ["params"]))
     frame = frame[frame["merit"].notna() & frame["params"].notna()]
     frame = frame.sort_values(["level", "merit"])
     params = [json.loads(text) for text in frame["params"]]

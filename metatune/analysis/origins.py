@@ -9,8 +9,10 @@ from typing import Any
 
 import pandas as pd
 
+from metatune.analysis.asking import of_each
 from metatune.analysis.boards import leaderboard
-from metatune.records.reading import Run, flatten
+from metatune.records.frames import flatten
+from metatune.records.reading import Run
 from metatune.records.rows import FINDING_OUT
 
 LINEAGE_COLUMNS = (
@@ -18,6 +20,7 @@ LINEAGE_COLUMNS = (
 )  # fmt: skip
 
 
+@of_each
 def lineage(run: Run, trial: str | None = None) -> pd.DataFrame:
     """From what a trial was made, step by step.
 
@@ -90,6 +93,7 @@ def _learned(run: Run, trial: str) -> str | None:
     return None if found.empty else str(found.iloc[-1])
 
 
+@of_each
 def endings(run: Run) -> pd.DataFrame:
     """How trials ended, and the commonest reasons.
 
@@ -115,6 +119,7 @@ def _kind(reason: str) -> str:
     return re.sub(r"[-+]?\d[\d.,]*(e[-+]?\d+)?", "#", lines[-1]) if lines else ""
 
 
+@of_each
 def from_prior(run: Run) -> pd.DataFrame:
     """What earlier runs brought, and how far it came.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from metatune.analysis.asking import of_each
 from metatune.analysis.boards import leaderboard
 from metatune.analysis.knob_importance import binned
 from metatune.errors import RunError
@@ -17,6 +18,7 @@ STRUCTURE = "structure"
 """In place of a knob: the structural family, that is the way of learning."""
 
 
+@of_each
 def response(run: Run, knob: str, objective: str = SCORE) -> pd.DataFrame:
     """What trials came to, by the value of one knob; all else differs between them, too.
 

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from metatune.artifact.fallback import MOST_FOLDS
 from metatune.artifact.intervals import Calibration
 from metatune.artifact.likeness import QUANTILE
+from metatune.artifact.measures import Weighed
 from metatune.tasks.base import SPLITS, FamilyInfo
 
 NAMED = 12  # groups of a split that are listed by name
@@ -42,6 +44,7 @@ def card(
     plain: Mapping[str, Any],
     info: FamilyInfo,
     scored: Scored | None,
+    weighed: Weighed | None,
     calibration: Calibration | None,
     licence: str | None,
 ) -> str:
@@ -51,6 +54,7 @@ def card(
         plain: of ``strategy.json``.
         info: the run's family, with its groups.
         scored: what the verdict measured of it; None where it did not.
+        weighed: what falling back to the best baseline did; None where it was not measured.
         calibration: of its intervals.
         licence: of the data; None where nobody said.
     """
@@ -58,6 +62,7 @@ def card(
         _what(plain),
         _learned_on(plain, info),
         _measured(plain, info, scored),
+        *([] if weighed is None else [_fallback(weighed)]),
         _limits(plain, calibration, info.grouped),
         _origin(plain, licence),
     ]
@@ -146,6 +151,34 @@ def _each(plain: Mapping[str, Any]) -> str:
     """Whether examples are counted by class."""
     episode, classes = plain["episode"], plain["family"]["kind"] == "classification"
     return f" for each of {episode['way']} classes" if classes and episode["per_class"] else ""
+
+
+def _fallback(told: Weighed) -> Iterator[str]:
+    yield "## Fallback"
+    yield ""
+    worse = (
+        f"the share of tasks on which it is worse than `{told.name}` went from {told.alone:.1%} to "
+        f"{told.together:.1%} (lower by {told.lowered.mean:.1%}, 95 % interval "
+        f"{told.lowered.low:.1%} to {told.lowered.high:.1%}; the claim is about {told.claim}), and "
+        f"the mean score changed by {told.gain:+.3g} (positive is better)"
+    )
+    rule = (
+        f"`{told.name}`, the best preset or baseline as chosen on `select`, where that has the "
+        f"lower error on the task's own support rows (leave-one-out, of more than {MOST_FOLDS} "
+        f"rows in {MOST_FOLDS} folds)"
+    )
+    if told.pays:
+        yield (
+            f"`adapt` falls back to {rule}; `learner.used` and `learner.choice` tell who learned a "
+            f"task. On {told.tasks} tasks of `confirm` it did so for {told.taken:.1%}: {worse}. "
+            "Measured of both as the search trained them, before any refit."
+        )
+    else:
+        yield (
+            f"None. It was tried to fall back to {rule}. On {told.tasks} tasks of `confirm` it did "
+            f"so for {told.taken:.1%}: {worse}. It is taken up only where the share falls beyond "
+            "chance and the mean score does not."
+        )
 
 
 def _limits(

@@ -8,45 +8,43 @@ by the strategy as the search trained it, which has learned nothing there.
 from __future__ import annotations
 
 import json
-import platform
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-import metatune
 from metatune.analysis import verdict_table
 from metatune.artifact import files
 from metatune.artifact import members as m
 from metatune.artifact.card import Scored, card
+from metatune.artifact.fallback import Predict
+from metatune.artifact.intervals import Calibration
 from metatune.artifact.learner import Artifact
+from metatune.artifact.likeness import Likeness
 from metatune.artifact.loading import opened
-from metatune.artifact.measures import calibration_of, likeness_of
+from metatune.artifact.measures import calibration_of, likeness_of, one_by_one, predict_of, weigh
+from metatune.artifact.origin import Taken
 from metatune.errors import ArtifactError, Diverged
 from metatune.history import History, Trial
-from metatune.learners.interface import to_tensors
+from metatune.learners.arrays import KINDS
+from metatune.learners.interface import Tensors
 from metatune.plan import Plan
 from metatune.records.folder import RunFolder
-from metatune.records.reading import read_info, read_rows, read_run
+from metatune.records.reading import read_rows, read_run
 from metatune.seeds import derive_seed
 from metatune.session import planned
+from metatune.strategy import Pooled, Strategy
 from metatune.strategy.own import load_own, look_in
-from metatune.tasks.base import Encodes, NamesInputs, TaskBatch, TaskFamily
+from metatune.tasks.base import TaskFamily
 from metatune.tasks.registry import open_family
 from metatune.tasks.whole import WholeFamily
 from metatune.trial import Fitted, fit
-
-LIBRARIES = ("torch", "numpy", "safetensors", "scikit-learn", "pydantic")
 
 
 def export(
@@ -65,7 +63,7 @@ def export(
         trial: whose strategy; by default the verdict's winner.
         refit: train it once more, on the groups of all splits; by default where the run has given
             its verdict. Otherwise it is taken as the search trained it.
-        licence: of the data, for the card.
+        licence: of the data, for the card; by default the space file's, else the family's.
 
     Returns:
         The artifact's folder.
@@ -83,26 +81,44 @@ def export(
         look_in(plan.code)
     space = plan.space.space.family
     family = open_family(space.name, space.data_dir, plan.options)
+    whole: TaskFamily = WholeFamily(family) if anew else family
     trials = _trials(history, chosen)
     before = [_as_trained(folder, plan, one, family) for one in trials]
-    whole: TaskFamily = WholeFamily(family) if anew else family
     after = _anew(plan, trials, whole) if anew else before
-    plain = _plain(folder, plan, family, trials, after, refitted=anew)
+    predict, rival = predict_of(before, plan.info), _baseline(history, plan, trials)
+    weighed, fallback, baseline = None, None, None
+    if rival is not None:
+        alike = _as_trained(folder, plan, rival, family)
+        predict_rival = predict_of([alike], plan.info)
+        weighed = weigh(plan, family, predict, predict_rival, rival.asked.name)
+        if weighed is not None and weighed.pays:
+            fallback = (rival.asked.name, predict_rival)
+            baseline = _anew(plan, [rival], whole)[0] if anew else alike
+    taken = Taken(folder, plan, family, trials, after, anew, weighed, baseline)
+    calibration = calibration_of(plan, family, predict, fallback)
+    plain, tensors = taken.plain(), _tensors(taken, likeness_of(plan, whole), calibration)
+    told = licence or space.licence or plan.info.licence or None
+    text = card(plain, plan.info, _scored(folder, chosen), weighed, calibration, told)
+    stored = files.Stored(plain, tensors, text)
+    _proved(stored, taken)
+    return files.write(stored, folder_out)
+
+
+def _tensors(
+    taken: Taken, likeness: Likeness, calibration: Calibration | None
+) -> dict[str, Tensor]:
+    """All numbers by name."""
+    each = [*enumerate(taken.fitted), *([("fallback", taken.baseline)] if taken.baseline else [])]
     tensors = {
-        f"{number}/{name}": tensor
-        for number, fitted in enumerate(after)
+        f"{place}/{name}": tensor
+        for place, fitted in each
         for name, tensor in m.to_tensors(m.member_of(fitted)).items()
     }
-    likeness = likeness_of(plan, whole)
     tensors |= {f"likeness/{name}": getattr(likeness, name) for name in ("mean", "spread", "limit")}
-    calibration = calibration_of(plan, family, before)
     if calibration is not None:
         named = ("scores", "group", "floor")
         tensors |= {f"calibration/{name}": getattr(calibration, name) for name in named}
-    text = card(plain, plan.info, _scored(folder, chosen), calibration, licence)
-    stored = files.Stored(plain, tensors, text)
-    _proved(stored, after, plan, family)
-    return files.write(stored, folder_out)
+    return tensors
 
 
 # --- what is exported ----------------------------------------------------------------------------
@@ -143,6 +159,28 @@ def _trials(history: History, chosen: Trial) -> list[Trial]:
     return members
 
 
+def _baseline(history: History, plan: Plan, trials: Sequence[Trial]) -> Trial | None:
+    """What it may fall back to: the best preset or baseline as chosen on ``select``.
+
+    None where that is what is exported, or cannot lie in an artifact: parts of somebody's own, a
+    pooled model that has no form as arrays.
+    """
+    if history.verdict is not None:
+        rival = history.find(history.verdict.rival)
+        best = history.trials[rival.asked.members[0]] if rival.asked.members else rival
+    else:
+        named = [t for t in history.trials.values() if t.asked.name in plan.space.rivals]
+        known = {t.id: history.gain(t, t.rungs[-1]) or 0.0 for t in named if t.completed}
+        if not known:
+            return None
+        best = history.trials[max(known, key=lambda name: known[name])]
+    strategy = Strategy.model_validate(best.asked.strategy)
+    model = strategy.prior.model if isinstance(strategy.prior, Pooled) else None
+    fits = best.completed and not strategy.has_own_part and model in (None, *KINDS)
+    same = best.asked.digest in {trial.asked.digest for trial in trials}
+    return best if fits and not same else None
+
+
 def _as_trained(folder: RunFolder, plan: Plan, trial: Trial, family: TaskFamily) -> Fitted:
     """The strategy as the search trained it: from its checkpoint, else trained again alike."""
     job = plan.job(
@@ -175,97 +213,6 @@ def _fitted(make: Callable[[], Fitted], trial: Trial) -> Fitted:
         ) from error
 
 
-# --- plain data ----------------------------------------------------------------------------------
-
-
-def _plain(
-    folder: RunFolder,
-    plan: Plan,
-    family: TaskFamily,
-    trials: Sequence[Trial],
-    fitted: Sequence[Fitted],
-    *,
-    refitted: bool,
-) -> dict[str, Any]:
-    info, episode = plan.info, plan.space.space.episode
-    encoding = dict(family.encoding) if isinstance(family, Encodes) else {}
-    names = list(family.inputs) if isinstance(family, NamesInputs) else []
-    return {
-        "format": files.FORMAT,
-        "family": {
-            "name": info.name,
-            "kind": info.kind,
-            "input_shape": list(info.input_shape),
-            "outputs": info.outputs,
-            "metric": vars(info.metric),
-            "views": {name: list(ends) for name, ends in info.views.items()},
-            "shared_classes": info.shared_classes,
-            "forecasts": dict(info.forecasts),
-        },
-        "episode": vars(episode),
-        "strategies": [m.named_in_full(one.strategy).model_dump(mode="json") for one in fitted],
-        "inputs": names,
-        "target": {
-            "name": encoding.get("target", ""),
-            "mean": encoding.get("mean", 0.0),
-            "spread": encoding.get("spread", 1.0),
-            "classes": list(encoding.get("classes", [])),
-        },
-        "columns": encoding.get("columns", []),
-        "provenance": _provenance(folder, plan, family, trials, fitted, refitted=refitted),
-    }
-
-
-def _provenance(
-    folder: RunFolder,
-    plan: Plan,
-    family: TaskFamily,
-    trials: Sequence[Trial],
-    fitted: Sequence[Fitted],
-    *,
-    refitted: bool,
-) -> dict[str, Any]:
-    about = read_info(folder)
-    return {
-        "run": about["run"],
-        "trials": [trial.id for trial in trials],
-        "names": [trial.asked.name for trial in trials],
-        "digests": [trial.asked.digest for trial in trials],
-        "seed": plan.seed,
-        "rounds": [trial.asked.round for trial in trials],
-        "refitted_on_all_groups": refitted,
-        "resource": [one.resource for one in fitted],
-        "data": family.fingerprint,
-        "space_sha256": about["space_sha256"],
-        "created": about["created"],
-        "versions_of_the_run": about["versions"],
-        "versions": {
-            "metatune": metatune.__version__,
-            "python": platform.python_version(),
-            **{name: version(name) for name in LIBRARIES},
-        },
-        "commit_of_metatune": _commit(Path(metatune.__file__).parent),
-        "commit_of_the_space_file": None if plan.code is None else _commit(Path(plan.code)),
-    }
-
-
-def _commit(folder: Path) -> str | None:
-    """The git commit of a folder, with ``+`` where files were changed since; None without one."""
-
-    def git(*words: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *words],
-            capture_output=True, text=True, timeout=30, check=True,
-        )  # fmt: skip
-        return done.stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".")
-        return git("rev-parse", "HEAD") + ("+" if changed else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
 # --- what is told and proved ----------------------------------------------------------------------
 
 
@@ -292,31 +239,36 @@ def _scored(folder: RunFolder, chosen: Trial) -> Scored | None:
     )
 
 
-def _proved(stored: files.Stored, fitted: Sequence[Fitted], plan: Plan, family: TaskFamily) -> None:
+def _proved(stored: files.Stored, taken: Taken) -> None:
     """Raise ArtifactError unless what was made predicts as what it was made of."""
-    episode = plan.space.space.episode
+    plan, fitted = taken.plan, taken.fitted
     seeds = [derive_seed(plan.seed, "proof", number) for number in range(4)]
-    batch = family.sample("train", episode, seeds)
+    tasks = list(one_by_one(taken.family.sample("train", plan.space.space.episode, seeds)))
     plain = json.loads(json.dumps(stored.plain))  # as it will be read
     with _parts_of(fitted) as parts:
         artifact = opened(replace(stored, plain=plain), Path("the artifact"), parts)
-        found = torch.stack([_learned(artifact, batch, task) for task in range(len(batch))])
-    members, learners = [m.member_of(one) for one in fitted], [one.learner for one in fitted]
-    expected = m.predict(members, learners, artifact.is_classifier, to_tensors(batch))
-    if not torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max())):
-        most = float((found - expected).abs().max())
-        raise ArtifactError(
-            f"the artifact predicts otherwise than its strategy, by up to {most:.3g}"
-        )
+        _alike(artifact, artifact.members, predict_of(fitted, plan.info), tasks)
+        if taken.baseline is not None and artifact.fallback is not None:
+            baseline = predict_of([taken.baseline], plan.info)
+            _alike(artifact, artifact.fallback.members, baseline, tasks)
 
 
-def _learned(artifact: Artifact, batch: TaskBatch, task: int) -> Tensor:
-    x, y, queries = (
-        torch.from_numpy(np.asarray(values[task]))
-        for values in (batch.support_x, batch.support_y, batch.query_x)
-    )
+def _alike(
+    artifact: Artifact,
+    members: tuple[m.Member, ...],
+    predict: Predict,
+    tasks: Sequence[tuple[str, Tensors]],
+) -> None:
+    """Raise ArtifactError unless members of the artifact predict tasks as they are to."""
     way = artifact.episode.way if artifact.is_classifier else 1
-    return artifact.learned(x, y, way)(queries)
+    for _, task in tasks:
+        learned = artifact.learned(task.support_x[0], task.support_y[0], way, members)
+        found, expected = learned(task.query_x[0]), predict(task)[0]
+        if not torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max())):
+            most = float((found - expected).abs().max())
+            raise ArtifactError(
+                f"the artifact predicts otherwise than its strategy, by up to {most:.3g}"
+            )
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""``metatune adapt``: a task in a CSV or Parquet file is learned, and another file is predicted."""
+"""``metatune adapt``: a task in a CSV or Parquet file is learned, and another file is predicted.
+
+Of time series one file will do: the history, of which the next steps are forecast.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ class Predicted:
 def adapt_files(
     artifact: Path,
     support: Path,
-    query: Path,
+    query: Path | None,
     out: Path,
     *,
     target: str | None = None,
@@ -51,7 +54,8 @@ def adapt_files(
     Args:
         artifact: its folder.
         support: a file with the columns of the inputs, and the target.
-        query: a file with the columns of the inputs.
+        query: a file with the columns of the inputs; None: ``support`` is the history of a series,
+            and the file that is written has the column ``time``, too.
         out: the CSV file to write.
         target: the column to learn; by default the artifact's.
         level: of intervals; numbers only.
@@ -61,21 +65,54 @@ def adapt_files(
         ArtifactError, DataError: in a sentence.
     """
     loaded = load(artifact, None if parts is None else _module(parts))
-    column = target or loaded.target.name
-    if not column:
-        raise ArtifactError("target: the artifact names no column; allowed: --target COLUMN")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        seen = _frame(loaded, support, column)
-        y = as_text(seen[column]) if loaded.is_classifier else as_numbers(seen[column])
-        learner = loaded.adapt(seen.drop(columns=column), y)
-        asked = _frame(loaded, query, None).drop(columns=column, errors="ignore")
-        found = _predictions(learner, asked, level)
+        if query is None:
+            learner, rows, found = _forecast(loaded, support, target, level)
+        else:
+            learner, rows, found = _learned(loaded, support, query, target, level)
     try:
         write_atomically(out, found.to_csv(index=False))
     except OSError as error:
         raise ArtifactError(f"{out} cannot be written: {error.strerror or error}") from error
-    return Predicted(len(seen), len(asked), tuple(str(one.message) for one in caught))
+    notes = [str(one.message) for one in caught]
+    if learner.choice is not None:
+        notes.append(f"{learner.choice}.")
+    return Predicted(rows, len(found), tuple(notes))
+
+
+def _learned(
+    loaded: Artifact, support: Path, query: Path, target: str | None, level: float | None
+) -> tuple[Adapted, int, pd.DataFrame]:
+    """Who learned the task, from how many rows, and what is predicted."""
+    column = target or loaded.target.name
+    if not column:
+        raise ArtifactError("target: the artifact names no column; allowed: --target COLUMN")
+    seen = _frame(loaded, support, [("target", column)])
+    y = as_text(seen[column]) if loaded.is_classifier else as_numbers(seen[column])
+    learner = loaded.adapt(seen.drop(columns=column), y)
+    asked = _frame(loaded, query, []).drop(columns=column, errors="ignore")
+    return learner, len(seen), _predictions(learner, asked, level)
+
+
+def _forecast(
+    loaded: Artifact, history: Path, target: str | None, level: float | None
+) -> tuple[Adapted, int, pd.DataFrame]:
+    """The same of a series."""
+    rules = loaded.series
+    if rules is None:
+        raise ArtifactError(
+            f"query: found none, and an artifact of the family {loaded.info.name}; allowed: "
+            "--query FILE (time series alone are forecast from their history)"
+        )
+    value = target or rules.value
+    seen = _frame(loaded, history, [("time", rules.time), ("value", value)])
+    learner = loaded.adapt_series(seen[rules.time], seen[value])
+    found = pd.DataFrame({"time": learner.times, "prediction": learner.predict()})
+    if level is not None:
+        ends = learner.predict_interval(level=level)
+        found = found.assign(low=ends[:, 0], high=ends[:, 1])
+    return learner.adapted, len(seen), found
 
 
 def _module(name: str) -> ModuleType:
@@ -85,13 +122,12 @@ def _module(name: str) -> ModuleType:
         raise ArtifactError(f"parts: importing {name!r} says: {error}") from error
 
 
-def _frame(artifact: Artifact, path: Path, target: str | None) -> pd.DataFrame:
+def _frame(artifact: Artifact, path: Path, required: list[tuple[str, str]]) -> pd.DataFrame:
     """The columns of a file."""
     if not path.is_file():
         raise ArtifactError(f"{path}: found no such file; allowed: a CSV or Parquet file")
     columns = artifact.stored.plain.get("columns") or []
     text = [one["name"] for one in columns if one.get("kind") == "category"]
-    required = [] if target is None else [("target", target)]
     with tempfile.TemporaryDirectory() as scratch:
         frame = read_frame([path], Path(scratch), required, text, family="adapt")
         found = pd.DataFrame({name: frame.rows[name] for name in frame.rows.columns})

@@ -17,9 +17,11 @@ from torch import Tensor
 
 from metatune.artifact import files
 from metatune.artifact import members as m
+from metatune.artifact.fallback import Choice, Fallback, choose
 from metatune.artifact.inputs import labels_of, numbers_of, rows_of
 from metatune.artifact.intervals import Calibration
 from metatune.artifact.likeness import Likeness, summary
+from metatune.artifact.series import AdaptedSeries, SeriesRules, learn_series
 from metatune.errors import ArtifactError
 from metatune.learners.interface import Learner, Tensors
 from metatune.tasks.base import Episode, FamilyInfo
@@ -62,6 +64,9 @@ class Artifact:
         target: what is predicted.
         calibration: of intervals; None where classes are predicted.
         likeness: what training tasks are like.
+        fallback: the baseline that learns a task where it does better on the task's own rows;
+            None where that was found not to pay.
+        series: how the history of a series becomes a task; None of other families.
     """
 
     stored: files.Stored = field(repr=False)
@@ -72,16 +77,13 @@ class Artifact:
     target: Target
     calibration: Calibration | None = field(repr=False)
     likeness: Likeness = field(repr=False)
+    fallback: Fallback | None = field(default=None, repr=False)
+    series: SeriesRules | None = field(default=None, repr=False)
 
     @property
     def is_classifier(self) -> bool:
         """True where classes are predicted, else numbers."""
         return self.info.kind == "classification"
-
-    @property
-    def transductive(self) -> bool:
-        """True where the query rows that are predicted together inform each other."""
-        return any(one.strategy.transductive or one.strategy.has_own_part for one in self.members)
 
     def adapt(self, x: Any, y: Any) -> Adapted:
         """Learn a new task from its support set.
@@ -116,20 +118,47 @@ class Artifact:
             warnings.warn(complaint, UnlikeTask, stacklevel=2)
         return adapted
 
-    def learned(self, x: Tensor, y: Tensor, way: int) -> Learned:
+    def adapt_series(self, times: Any, values: Any) -> AdaptedSeries:
+        """Learn a series from its history, to forecast the steps after it; needs pandas.
+
+        Args:
+            times: ``(R,)`` datetimes, or text; UTC where a zone is given. In any order.
+            values: ``(R,)`` raw numbers, one at each time.
+
+        Returns:
+            What forecasts as many steps as the run's forecasts looked ahead.
+
+        Warns, Raises:
+            As of ``adapt``; where the history is too short, irregular or has gaps, in a sentence.
+        """
+        return learn_series(self, times, values)
+
+    def learned(
+        self, x: Tensor, y: Tensor, way: int, members: tuple[m.Member, ...] | None = None
+    ) -> Learned:
         """What a task says of query rows.
 
         Args:
             x: ``(S, *input_shape)``.
             y: ``(S,)`` numbers of classes, or ``(S, outputs)`` in the unit of the training.
             way: number of classes; of a regression 1.
+            members: what learns it; by default the strategy.
 
         Raises:
             ArtifactError: the strategy was trained for another number of classes.
         """
-        learners = tuple(one.learner(self.info, way) for one in self.members)
-        chunk = None if self.transductive else CHUNK
-        return Learned(self.members, learners, self.is_classifier, x, y, chunk)
+        members = members or self.members
+        learners = tuple(one.learner(self.info, way) for one in members)
+        return Learned(members, learners, self.is_classifier, x, y)
+
+    def chosen(self, x: Tensor, y: Tensor, way: int) -> tuple[Learned, Choice | None]:
+        """The same by whoever does better on the support set; with the choice, if there is one."""
+        strategy, fallback = self.learned(x, y, way), self.fallback
+        if fallback is None:
+            return strategy, None
+        baseline = self.learned(x, y, way, fallback.members)
+        choice = choose(strategy.predict, baseline.predict, fallback.name, x, y, self.info)
+        return baseline if choice is not None and choice.fell_back else strategy, choice
 
 
 @dataclass(frozen=True)
@@ -139,7 +168,6 @@ class Learned:
     Attributes:
         members, learners, classes: as of ``members.predict``.
         x, y: the support set.
-        chunk: query rows that are predicted at a time; None: all, for they inform each other.
     """
 
     members: tuple[m.Member, ...]
@@ -147,17 +175,24 @@ class Learned:
     classes: bool
     x: Tensor
     y: Tensor
-    chunk: int | None
+
+    @property
+    def jointly(self) -> bool:
+        """True where the query rows that are predicted together inform each other."""
+        return any(one.strategy.transductive or one.strategy.has_own_part for one in self.members)
 
     def __call__(self, queries: Tensor) -> Tensor:
         """``(Q, outputs)`` of query rows ``(Q, *input_shape)``."""
-        parts = torch.split(queries, self.chunk or len(queries))
-        return torch.cat([self._predict(part) for part in parts])
+        parts = torch.split(queries, len(queries) if self.jointly else CHUNK)
+        return torch.cat([self._of(part) for part in parts])
 
-    def _predict(self, queries: Tensor) -> Tensor:
+    def _of(self, queries: Tensor) -> Tensor:
         empty = self.y.new_zeros(len(queries), *self.y.shape[1:])
-        batch = Tensors(self.x[None], self.y[None], queries[None], empty[None])
-        return m.predict(self.members, self.learners, self.classes, batch)[0]
+        return self.predict(Tensors(self.x[None], self.y[None], queries[None], empty[None]))[0]
+
+    def predict(self, batch: Tensors) -> Tensor:
+        """``(T, Q, outputs)``: the same learners on other tasks."""
+        return m.predict(self.members, self.learners, self.classes, batch)
 
 
 @dataclass(frozen=True)
@@ -173,6 +208,8 @@ class Adapted:
         y: ``(S,)`` numbers of classes, or ``(S, outputs)`` in the unit of the training.
         classes: the class of each number; empty for numbers.
         learned: the same, ready to be asked.
+        choice: who learned it, of strategy and fallback, and why; None without a fallback, or
+            where the support set is too small to choose by.
     """
 
     artifact: Artifact
@@ -180,11 +217,18 @@ class Adapted:
     y: Tensor = field(repr=False)
     classes: Array
     learned: Learned = field(repr=False, compare=False)
+    choice: Choice | None = None
+
+    @property
+    def used(self) -> str:
+        """Who learned it: ``strategy``, or the name of the baseline that it fell back to."""
+        return "strategy" if self.choice is None else self.choice.used
 
     @staticmethod
     def of(artifact: Artifact, x: Tensor, y: Tensor, classes: Array) -> Adapted:
         """A task that an artifact learns; see the attributes."""
-        return Adapted(artifact, x, y, classes, artifact.learned(x, y, max(1, len(classes))))
+        learned, choice = artifact.chosen(x, y, max(1, len(classes)))
+        return Adapted(artifact, x, y, classes, learned, choice)
 
     def predict(self, x: Any) -> Array:
         """``(Q,)``: classes, or numbers in their own unit (``(Q, outputs)`` of several).

@@ -15,22 +15,16 @@ from torch import Tensor
 
 from metatune.blend import blend
 from metatune.errors import ArtifactError, first_of
+from metatune.learners.arrays import Arrays, from_arrays, to_arrays
 from metatune.learners.interface import Learner, Params, Tensors
 from metatune.learners.learner import build_learner
 from metatune.learners.pooled import PooledModel, summary_length
-from metatune.learners.regressors import Arrays, from_arrays, to_arrays
 from metatune.strategy import OwnBackbone, OwnHead, OwnPart, Pooled, Strategy
 from metatune.strategy.own import Room
 from metatune.tasks.base import FamilyInfo
 
 _TRAINING_ONLY = re.compile(r"(^|\.)(fold\d+|joint)\.")
 """Meta-parameters that no task is learned with: copies for cross-fitting, all train classes."""
-
-
-NO_CLASSIFIER = (
-    "prior.kind: found pooled, a classifier, which has no form without pickle; allowed: a strategy "
-    "without it, such as the next of the verdict (--trial)"
-)
 
 
 @dataclass(frozen=True)
@@ -112,12 +106,10 @@ def to_tensors(member: Member) -> dict[str, Tensor]:
     """
     found = {f"params/{name}": p for name, p in used(member.params).items()}
     if member.pooled is not None:
-        if member.pooled.classes:
-            raise ArtifactError(NO_CLASSIFIER)
-        for output, regressor in enumerate(member.pooled.on_all):
-            fitted = getattr(regressor, "fitted", regressor)
+        for number, model in enumerate(member.pooled.on_all):
+            fitted = getattr(model, "fitted", model)
             for name, array in to_arrays(member.pooled.part.model, fitted).items():
-                found[f"pooled/{output}/{name}"] = torch.from_numpy(array)
+                found[f"pooled/{number}/{name}"] = torch.from_numpy(array)
     return found
 
 
@@ -133,13 +125,16 @@ def of_tensors(
     pooled = None
     arrays = _under("pooled/", tensors)
     if isinstance(strategy.prior, Pooled):
-        if info.kind == "classification":
-            raise ArtifactError(NO_CLASSIFIER)
-        part, inputs = strategy.prior, summary_length(strategy.prior, info)
+        part, classes = strategy.prior, way if info.kind == "classification" else 0
+        if classes and not info.shared_classes:
+            raise ArtifactError("prior.kind: found pooled; allowed: zero, where tasks share none")
+        inputs = summary_length(part, info, classes)
         each: list[Arrays] = [
-            {n: t.numpy() for n, t in _under(f"{o}/", arrays).items()} for o in range(info.outputs)
+            {n: t.numpy() for n, t in _under(f"{number}/", arrays).items()}
+            for number in range(info.outputs or 1)
         ]
-        pooled = PooledModel(part, [from_arrays(part.model, own, inputs) for own in each], (), {})
+        models = [from_arrays(part.model, own, inputs, classes) for own in each]
+        pooled = PooledModel(part, models, (), {}, classes)
     known = len(params) + (len(arrays) if pooled else 0)
     if known < len(tensors):
         raise ArtifactError(f"weights: found names such as {first_of(sorted(tensors), 3)}")

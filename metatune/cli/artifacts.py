@@ -24,7 +24,11 @@ def export(
         ),
     ] = None,
     licence: Annotated[
-        str | None, typer.Option(help="The licence of the data, for the card.")
+        str | None,
+        typer.Option(
+            help="The licence of the data, for the card. Default: the space file's, else the "
+            "family's."
+        ),
     ] = None,
 ) -> None:
     """Take a strategy away: write an artifact that learns new tasks, without the run."""
@@ -46,10 +50,20 @@ def export(
 def adapt(
     path: Annotated[Path, typer.Argument(metavar="DIR", help="An artifact's folder.")],
     support: Annotated[
-        Path, typer.Argument(metavar="SUPPORT", help="The rows to learn from, CSV or Parquet.")
+        Path,
+        typer.Argument(
+            metavar="SUPPORT",
+            help="The rows to learn from, CSV or Parquet; without --query the history of a series.",
+        ),
     ],
-    query: Annotated[Path, typer.Option(help="The rows to predict, CSV or Parquet.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The CSV file to write.")],
+    query: Annotated[
+        Path | None,
+        typer.Option(
+            help="The rows to predict, CSV or Parquet. Left out, for time series alone: the steps "
+            "after the history."
+        ),
+    ] = None,
     target: Annotated[
         str | None, typer.Option(help="The column to learn. Default: the artifact's.")
     ] = None,

@@ -1,4 +1,4 @@
-"""Commands that look at what runs measured: `leaderboard`, `report` and `prior`."""
+"""Commands that look at what runs measured: `leaderboard`, `watch`, `report` and `prior`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def leaderboard(
     rows: Annotated[int, typer.Option(min=1, help="Trials to show.")] = 20,
 ) -> None:
     """Show a run's trials and its verdict, also while it goes on."""
-    from metatune.folds import is_rotation
     from metatune.records.reading import read_run
+    from metatune.records.several import is_rotation
     from metatune.tables import select_table, test_table, winner_text
 
     if is_rotation(path):
@@ -30,6 +30,40 @@ def leaderboard(
     console.print(test_table(results))
     console.print(results.verdicts.iloc[-1]["sentence"], style="bold", soft_wrap=True)
     console.print(winner_text(results), soft_wrap=True, highlight=False)
+
+
+def watch(
+    path: RunPath,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 2,
+    once: Annotated[bool, typer.Option("--once", help="Look once.")] = False,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A folder to write event files for TensorBoard to."),
+    ] = None,
+) -> None:
+    """Watch a run that goes on elsewhere: until its verdict, or until nobody drives it."""
+    import signal
+
+    from metatune.watch import watch as look
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the terminal is left in order
+    if tensorboard is not None:
+        console.print(_about_event_files(tensorboard), soft_wrap=True, highlight=False)
+    try:
+        finished = look(path, every=every, once=once, tensorboard=tensorboard, console=console)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    if finished:
+        console.print(f"Next: metatune leaderboard {path}", soft_wrap=True, highlight=False)
+    elif not once:
+        raise typer.Exit(1)
+
+
+def _about_event_files(folder: Path) -> str:
+    from importlib.util import find_spec
+
+    missing = "" if find_spec("tensorboard") else " (pip install 'metatune[dashboards]')"
+    return f"Event files: {folder}. Open them with: tensorboard --logdir {folder}{missing}"
 
 
 def report(
@@ -57,11 +91,11 @@ def prior(
 ) -> None:
     """Gather what runs learned, for a later run: name the file in its space as `prior:`."""
     from metatune import prior as learned
-    from metatune.records.reading import read_run
+    from metatune.records.several import read_runs
     from metatune.tables import baseline_text, portfolio_table, runs_table
 
     given = dict.fromkeys(path.resolve() for path in paths)
-    found = learned.prior_of(learned.learn_prior([read_run(path) for path in given]))
+    found = learned.prior_of(learned.learn_prior(read_runs(*given)))
     learned.write_prior(found, out)
     console.print(runs_table(found))
     console.print(portfolio_table(found))
@@ -71,7 +105,7 @@ def prior(
 
 
 def show_results(path: Path) -> None:
-    from metatune.folds import is_rotation
+    from metatune.records.several import is_rotation
 
     leaderboard(path)
     console.print(f"Results: {path}", soft_wrap=True, highlight=False)
@@ -79,7 +113,8 @@ def show_results(path: Path) -> None:
     code = f'import metatune; print(metatune.read_run("{path}").trials)'
     if is_rotation(path):
         code = (
-            f'from metatune.folds import rotated, runs_of; print(rotated(runs_of("{path}")).frame)'
+            "import metatune; from metatune.folds import rotated; "
+            f'print(rotated(metatune.read_runs("{path}")).frame)'
         )
     console.print(
         f"  metatune report {path}\n  metatune leaderboard {path}\n  python -c '{code}'",
@@ -89,16 +124,17 @@ def show_results(path: Path) -> None:
 
 
 def _show_rotation(path: Path) -> None:
-    from metatune.folds import rotated, runs_of
+    from metatune.folds import rotated
+    from metatune.records.several import read_runs
     from metatune.tables import rotation_table, rotation_text
 
-    runs = runs_of(path)
+    runs = read_runs(path)
     finished = [run for run in runs if not run.verdicts.empty]
     for run in finished:
         sentence = run.verdicts.iloc[-1]["sentence"]
-        console.print(f"{run.path.name}: {sentence}", soft_wrap=True, highlight=False)
+        console.print(f"{run.name}: {sentence}", soft_wrap=True, highlight=False)
     console.print(f"{len(finished)} of {len(runs)} folds have their verdict.", highlight=False)
     if len(finished) > 1:
-        found, metric = rotated(finished), finished[0].info["family"]["metric"]
+        found, metric = rotated(finished), finished[0].metric
         console.print(rotation_table(found, metric))
         console.print(rotation_text(found, metric), style="bold", soft_wrap=True)

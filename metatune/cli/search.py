@@ -62,7 +62,7 @@ def resume(
 ) -> None:
     """Go on with a run that was stopped or killed; nothing measured is lost or repeated."""
     from metatune import rotation, session
-    from metatune.folds import is_rotation
+    from metatune.records.several import is_rotation
 
     with _kept(path):
         (rotation if is_rotation(path) else session).resume(

@@ -12,17 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from metatune.learners.arrays import Predictor, log_shares
 from metatune.learners.interface import Tensors, to_tensors
 from metatune.learners.padding import by_size, put
-from metatune.learners.regressors import Regressor
 from metatune.strategy import Pooled
 from metatune.strategy.own import load_own
 from metatune.tasks.base import FamilyInfo, TaskBatch
 
 Floats = NDArray[np.floating[Any]]
 LABELS_SUMMARY = 5  # numbers that sum up the labels of a support set in a regression
-LEAST = 1e-6
-"""A probability below it counts as it, so that logits stay finite."""
 
 
 def design(
@@ -84,10 +82,10 @@ def _shares(y: NDArray[np.integer[Any]], classes: int) -> Summary:
     )
 
 
-def summary_length(part: Pooled, info: FamilyInfo) -> int:
-    """How many numbers ``design`` gives of an example."""
+def summary_length(part: Pooled, info: FamilyInfo, classes: int) -> int:
+    """How many numbers ``design`` gives of an example; ``classes`` as there."""
     inputs = prod(info.input_shape)
-    labels = 1 + info.train_classes if info.train_classes else LABELS_SUMMARY
+    labels = 1 + classes if classes else LABELS_SUMMARY
     return inputs + labels + (inputs if part.input_summary else 0)
 
 
@@ -138,8 +136,8 @@ class PooledModel:
     """
 
     part: Pooled
-    on_all: Sequence[Regressor]
-    without: Sequence[Sequence[Regressor]]
+    on_all: Sequence[Predictor]
+    without: Sequence[Sequence[Predictor]]
     fold_of: Mapping[str, int]
     classes: int = 0
 
@@ -205,7 +203,7 @@ def fit_pooled(
         folds.append(np.broadcast_to(of_task, seen.shape)[seen])
     inputs, labels, fold = np.concatenate(rows, 1), np.concatenate(targets), np.concatenate(folds)
 
-    def fit(kept: NDArray[np.bool_]) -> list[Regressor]:
+    def fit(kept: NDArray[np.bool_]) -> list[Predictor]:
         if not kept.any():  # few tasks may all lie in one fold: nothing is known without it
             return [_knows_nothing(classes)] * len(inputs)
         return [
@@ -254,12 +252,11 @@ class OneThread:
             if not self.classes:
                 found: NDArray[np.float64] = self.fitted.predict(rows)
                 return found
-            shares = np.zeros((len(rows), self.classes))  # a class that was not seen has no column
-            shares[:, self.fitted.classes_] = self.fitted.predict_proba(rows)
-        return np.log(np.maximum(shares, LEAST))
+            shares = self.fitted.predict_proba(rows)
+        return log_shares(shares, self.fitted.classes_, self.classes)
 
 
-def _knows_nothing(classes: int) -> Regressor:
+def _knows_nothing(classes: int) -> Predictor:
     """A model that says the same of any row: no difference to the support mean, or any class."""
     from sklearn.dummy import DummyClassifier, DummyRegressor
 
@@ -272,7 +269,7 @@ def _knows_nothing(classes: int) -> Regressor:
     return OneThread.fit(constant, np.zeros((1, 1)), np.zeros(1))
 
 
-def _fitted(part: Pooled, seed: int, classes: int, x: Floats, y: NDArray[Any]) -> Regressor:
+def _fitted(part: Pooled, seed: int, classes: int, x: Floats, y: NDArray[Any]) -> Predictor:
     """A model of these rows."""
     own = part.estimator(classes=classes > 0)
     model = load_own(own, "models")(**own.options)

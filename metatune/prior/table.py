@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from metatune.errors import RunError, SpaceError
 from metatune.records.folder import write_atomically
+from metatune.records.newest import at_highest_rung, counted
 from metatune.records.reading import Run
 from metatune.space.source import Problem, Source
 from metatune.statistics import claim_for, unit_means
@@ -76,7 +78,7 @@ def learn_prior(runs: Sequence[Run]) -> pa.Table:
     rows: list[dict[str, Any]] = []
     known: Counter[str] = Counter()
     for run in runs:
-        name = run.path.name
+        name = run.name
         known[name] += 1
         if known[name] > 1:
             name = f"{name}-{known[name]}"
@@ -87,8 +89,9 @@ def learn_prior(runs: Sequence[Run]) -> pa.Table:
 def _completed(run: Run) -> list[dict[str, Any]]:
     """The rows of one run but for its name, best first."""
     # An ensemble is no strategy that a later run could try.
-    completed = (run.trials["state"] == "completed") & (run.trials["origin"] != "ensemble")
-    trials = run.trials[completed]
+    completed = (ds.field("state") == "completed") & (ds.field("origin") != "ensemble")
+    columns = ["round", "origin", "digest", "name", "structure", "strategy"]
+    trials = run.read("trials", columns, completed)
     defaults = trials[trials["origin"] == "default"]
     if defaults.empty:
         raise RunError(
@@ -126,9 +129,9 @@ def _completed(run: Run) -> list[dict[str, Any]]:
 
 def _last_scores(run: Run) -> dict[str, pd.DataFrame]:
     """By trial, its scores on ``select`` at its last rung."""
-    select = run.scores.query("split == 'select' and replica == 0")
-    last = select[select["rung"] == select.groupby("trial")["rung"].transform("max")]
-    return {str(trial): own for trial, own in last.groupby("trial")}
+    columns = ["trial", "rung", "task", "group", "score"]
+    last = at_highest_rung(run.read("scores", columns, counted(["select"]), categories=True))
+    return {str(trial): own for trial, own in last.groupby("trial", observed=True)}
 
 
 # --- the file -------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@
     study.log               Optuna's journal
     records/.lock           held while a driver opens the run
     records/log-0001-<driver>.jsonl     the log, one segment a driver (``metatune.records.log``)
-    records/parquet-<n>/    the log so far as Parquet (``metatune.records.parquet``)
+    records/parquet-<n>/    the log so far as Parquet (``metatune.records.compaction``)
     trials/<trial>/         a worker's rung checkpoints
 """
 

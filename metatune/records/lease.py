@@ -44,6 +44,8 @@ class Holder:
         started: start of its process in clock ticks since boot, which tells it from a later
             process of the same id; None where the system does not tell.
         renewed_at: when the lease was last renewed, in seconds since 1970.
+        driven: seconds that the run had been driven for then, as last told.
+        left: the driver's estimate of the seconds to go then; None while it has none.
     """
 
     driver: str
@@ -52,6 +54,8 @@ class Holder:
     pid: int
     started: int | None
     renewed_at: float
+    driven: float = 0.0
+    left: float | None = None
 
 
 class Lease:
@@ -64,6 +68,7 @@ class Lease:
         self._holder = holder
         self._clock = clock
         self._renew_seconds = renew_seconds
+        self._told: tuple[float, float | None] = (holder.driven, holder.left)
         self._lost: str | None = None
         self._closing = threading.Event()
         self._guard = threading.Lock()
@@ -80,6 +85,10 @@ class Lease:
         """This driver's id, 8 hex digits."""
         return self._holder.driver
 
+    def tell(self, driven: float, left: float | None) -> None:
+        """What the next renewal writes for those who watch; as of ``Holder``."""
+        self._told = (driven, left)  # one assignment: the thread reads both or neither
+
     def renew(self) -> None:
         """Writes that this driver lives, unless the lease was lost.
 
@@ -92,9 +101,10 @@ class Lease:
             found = read_lease(self._folder)
             if found is None or found.driver != self.driver:
                 # Another took over while this process was suspended; it is theirs now.
-                self._lost = "is gone" if found is None else f"went to {_who(found)}"
+                self._lost = "is gone" if found is None else f"went to {who(found)}"
                 return
-            self._holder = replace(self._holder, renewed_at=self._clock())
+            driven, left = self._told
+            self._holder = replace(self._holder, renewed_at=self._clock(), driven=driven, left=left)
             _write(self._folder, self._holder)
 
     def check(self) -> None:
@@ -163,7 +173,7 @@ def acquire(
         if found is not None and is_live(found, now):
             age = max(0.0, now - found.renewed_at)
             raise RunError(
-                f"run {folder.path} is being driven by {_who(found)} (renewed {age:.0f} s ago): "
+                f"run {folder.path} is being driven by {who(found)} (renewed {age:.0f} s ago): "
                 "wait for it or stop it, then resume"
             )
         holder = Holder(
@@ -185,7 +195,8 @@ def read_lease(folder: RunFolder) -> Holder | None:
         RunError: ``driver.json`` is damaged.
     """
     try:
-        data = json.loads(folder.driver.read_bytes())
+        # What older versions do not write is missing, and no damage.
+        data = {"driven": 0.0, "left": None, **json.loads(folder.driver.read_bytes())}
         return Holder(**{name: data[name] for name in Holder.__dataclass_fields__})
     except FileNotFoundError:
         return None
@@ -208,7 +219,8 @@ def is_live(holder: Holder, now: float) -> bool:
     return not here or _is_running(holder.pid, holder.started)
 
 
-def _who(holder: Holder) -> str:
+def who(holder: Holder) -> str:
+    """The holder's process and host, in words."""
     return f"process {holder.pid} on {holder.host}"
 
 

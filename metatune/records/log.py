@@ -17,12 +17,12 @@ import os
 import re
 import threading
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
-from metatune.errors import RunError
+from metatune.errors import RunError, one_line
 from metatune.records.folder import RunFolder, opening, sync_folder
 from metatune.records.rows import Row, from_plain, to_plain
 
@@ -135,7 +135,7 @@ class Scan:
     """What a segment holds.
 
     Attributes:
-        rows: its rows, in order.
+        rows: its rows, in order; one a line.
         end: bytes up to the end of the last good line.
     """
 
@@ -149,10 +149,12 @@ def segments(folder: RunFolder) -> list[Path]:
         names = os.listdir(folder.records)
     except FileNotFoundError:
         return []
-    return sorted(
-        (folder.records / name for name in names if _SEGMENT.fullmatch(name)),
-        key=parse_name,
-    )
+    return [folder.records / name for name in segment_names(names)]
+
+
+def segment_names(names: Iterable[str]) -> list[str]:
+    """Those of a folder's names that are segments, in order of their creation."""
+    return sorted(filter(_SEGMENT.fullmatch, names), key=parse_name)
 
 
 def parse_name(segment: Path | str) -> tuple[int, str]:
@@ -176,20 +178,21 @@ def read_log(path: Path) -> list[Row]:
     return scan(path.read_bytes(), path).rows
 
 
-def scan(data: bytes, path: Path, start: int = 0) -> Scan:
+def scan(data: bytes, path: Path | str, start: int = 0, lines: int = 0) -> Scan:
     """The rows in a segment's bytes.
 
     Args:
-        data: the segment's bytes.
+        data: the segment's bytes, or those behind some of its lines.
         path: the segment, for error messages.
         start: bytes to skip; the beginning of a line.
+        lines: that are not looked at, in what is skipped or before it.
 
     Raises:
         RunError: a line before the last good one is damaged.
     """
     rows: list[Row] = []
     end = position = start
-    number = data.count(b"\n", 0, start)
+    number = lines
     bad: int | None = None
     while (stop := data.find(b"\n", position)) >= 0:
         number += 1
@@ -221,12 +224,14 @@ def _payload(line: bytes) -> bytes | None:
     return payload if line[:9] == b"%08x " % zlib.crc32(payload) and payload else None
 
 
-def _row(payload: bytes, path: Path, number: int) -> Row:
-    data: dict[str, Any] = json.loads(payload)
+def _row(payload: bytes, path: Path | str, number: int) -> Row:
+    kind = None
     try:
+        data = json.loads(payload)
+        kind = data.get("kind") if isinstance(data, dict) else None
         return from_plain(data)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise RunError(
-            f"{path}, line {number}: row of kind {data.get('kind')!r} cannot be read by this "
-            f"version of metatune ({error})"
+            f"{path}, line {number}: row of kind {kind!r} cannot be read by this "
+            f"version of metatune ({one_line(str(error))})"
         ) from error

@@ -3,91 +3,169 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import Any, get_args
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.dataset as ds
 
-from metatune.errors import RunError
+from metatune.errors import RunError, first_of, one_line
+from metatune.records.difficulty import tasks_of
 from metatune.records.folder import RunFolder
-from metatune.records.parquet import COLUMNS, all_rows, snapshot
-from metatune.records.rows import STATES, Origin, Row
-from metatune.tasks.base import SPLITS
-
-_CATEGORIES: Mapping[str, Sequence[str]] = {
-    "split": SPLITS,
-    "state": ("running", *STATES),
-    "origin": get_args(Origin),
-}
+from metatune.records.folding import Source
+from metatune.records.frames import frame_of, settings_of
+from metatune.records.log import read_log, segments
+from metatune.records.place import Place
+from metatune.records.rows import Row
+from metatune.records.schema import COLUMNS, FRAMES, schema
+from metatune.records.snapshot import refuse_missing, snapshot
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run measured, as it was when read.
+    """What a run measured, as it was when it was read. ``FRAMES`` has every column of its frames.
 
-    Columns, units and meanings are those of ``metatune.records.parquet.COLUMNS``. Numbers that
-    may be missing are ``Int64`` or NaN; ``split``, ``state`` and ``origin`` are categories.
+    A frame is read when it is first asked for, and kept; ``read`` gives a part of one, reads no
+    more than that, and keeps nothing.
 
     Attributes:
-        path: the run's folder.
+        path: the run's folder; of one elsewhere a URI, without secrets.
         info: its ``run.json``.
     """
 
-    path: Path
+    path: Path | str
     info: dict[str, Any]
-    _tables: Mapping[str, pa.Table] = field(repr=False, compare=False)
+    _tables: Source = field(repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return PurePosixPath(self.path).name
+
+    @property
+    def sign(self) -> int:
+        """+1 where a higher score is better, -1 where a lower one is.
+
+        Raises:
+            RunError: ``run.json`` does not say.
+        """
+        sign = self._of_family("sign")
+        if sign not in (1, -1):
+            raise RunError(f"{self.path}/run.json: family.sign: found {sign!r}; allowed: 1 or -1")
+        return int(sign)
+
+    @property
+    def metric(self) -> str:
+        """The name of the metric; errors as of ``sign``."""
+        return str(self._of_family("metric"))
 
     @cached_property
     def trials(self) -> pd.DataFrame:
         """One row a trial, indexed by ``trial``; behind the columns of the table come those of
         the strategy, named like ``head.kind`` and ``outer.lr``, lists as JSON."""
-        frame = _frame("trials", self._tables["trials"]).set_index("trial")
-        plain = [None if text is None else json.loads(text) for text in _texts(self._tables)]
-        return frame.join(_flat_frame(plain, frame.index, frame.columns))
+        return self.read("trials")
 
     @cached_property
     def scores(self) -> pd.DataFrame:
-        """One row a task that a trial was scored on."""
-        return _frame("scores", self._tables["scores"])
+        """One row a task that a trial was scored on at a rung."""
+        return self.read("scores")
 
     @cached_property
     def curves(self) -> pd.DataFrame:
         """One row a set of tasks that a trial was scored on at a rung."""
-        return _frame("curves", self._tables["curves"])
+        return self.read("curves")
 
     @cached_property
     def rounds(self) -> pd.DataFrame:
         """One row a round that ended; ``incumbents`` and ``moves`` hold lists."""
-        return _frame("rounds", self._tables["rounds"])
+        return self.read("rounds")
+
+    @cached_property
+    def tasks(self) -> pd.DataFrame:
+        """One row a task of a round, with how well strategies did on it."""
+        return tasks_of(self)
 
     @cached_property
     def looks(self) -> pd.DataFrame:
         """One row a time that a reserved split was opened; ``trials`` holds lists."""
-        return _frame("looks", self._tables["looks"])
+        return self.read("looks")
 
     @cached_property
     def verdicts(self) -> pd.DataFrame:
         """One row a verdict; none before the run has given it."""
-        return _frame("verdicts", self._tables["verdicts"])
+        return self.read("verdicts")
+
+    def read(
+        self,
+        frame: str,
+        columns: Sequence[str] | None = None,
+        where: ds.Expression | None = None,
+        *,
+        categories: bool = False,
+    ) -> pd.DataFrame:
+        """A part of a stored frame: no other columns and row groups are read from Parquet.
+
+        Args:
+            frame: any but ``tasks``, which is worked out.
+            columns: of its columns, by default all; an index comes by itself. Of the trials'
+                strategies all columns come, or none.
+            where: which rows; of any columns that the frame has in ``FRAMES``.
+            categories: names that repeat, such as those of trials and tasks, as categories, which
+                take a tenth of the memory and of the time.
+
+        Raises:
+            RunError: there is no such frame or column, or the filter does not fit them.
+
+        >>> run.read("scores", ["trial", "score"], pc.field("split") == "test")  # doctest: +SKIP
+        """
+        if frame not in COLUMNS:
+            raise RunError(f"found frame {frame!r}; allowed: {', '.join(COLUMNS)}")
+        index, known = FRAMES[frame].index, {column.name: column for column in COLUMNS[frame]}
+        wanted = list(known) if columns is None else list(dict.fromkeys([index, *columns]))
+        wanted = [name for name in wanted if name]
+        if unknown := [str(name) for name in wanted if name not in known]:
+            raise RunError(
+                f"{frame}: found column {first_of(unknown)}; allowed: {', '.join(known)}"
+            )
+        if where is not None:
+            _try_filter(frame, where)
+        table = self._tables.read(frame, wanted, where)
+        found = frame_of(table, [known[name] for name in wanted], categories)
+        if frame == "trials" and columns is None:
+            own = settings_of(table["strategy"].to_pylist())
+            taken = {name: f"strategy.{name}" for name in own.columns if name in known}
+            found = pd.concat([found, own.rename(columns=taken)], axis=1)
+        return found.set_index(index) if index else found
+
+    def _of_family(self, key: str) -> Any:
+        family = self.info.get("family")
+        if not isinstance(family, dict) or key not in family:
+            raise RunError(f"{self.path}/run.json: found no family.{key}: the file is not whole")
+        return family[key]
 
 
 def read_run(path: str | Path) -> Run:
     """A run's records as frames; also of a run that is going on, or has not measured anything.
 
     Args:
-        path: the run's folder.
+        path: the run's folder, or a URI such as ``s3://bucket/runs/one``, see ``records.place``.
 
     Raises:
-        RunError: it is not a run's folder, or its log is damaged before its end.
+        RunError: it is no run, cannot be read, or its log is damaged before its end.
 
     >>> read_run("runs/omniglot").trials.nlargest(3, "score")  # doctest: +SKIP
     """
-    folder = RunFolder.open(path)
-    return Run(folder.path, read_info(folder), snapshot(folder).tables)
+    place = Place.at(path)
+    if not place.has("run.json"):
+        raise RunError(f"{place.name} is not a run folder: run.json is missing")
+    info = _info(place)
+    if not place.has("records"):
+        raise RunError(f"{place.shown('records')} is missing: the run's folder is not whole")
+    return Run(place.name, info, snapshot(place))
 
 
 def read_rows(folder: RunFolder) -> list[Row]:
@@ -96,7 +174,8 @@ def read_rows(folder: RunFolder) -> list[Row]:
     Raises:
         RunError: the log is damaged before its end, or a part of it is missing.
     """
-    return all_rows(folder)
+    refuse_missing(Place.at(folder.path))
+    return [row for segment in segments(folder) for row in read_log(segment)]
 
 
 def read_info(folder: RunFolder) -> dict[str, Any]:
@@ -105,69 +184,25 @@ def read_info(folder: RunFolder) -> dict[str, Any]:
     Raises:
         RunError: it cannot be read.
     """
+    return _info(Place.at(folder.path))
+
+
+def _info(place: Place) -> dict[str, Any]:
+    shown = place.shown("run.json")
     try:
-        info = json.loads(folder.info.read_bytes())
-    except (OSError, ValueError) as error:
-        raise RunError(f"{folder.info} cannot be read: {error}") from error
+        info = json.loads(place.read("run.json"))
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{shown} cannot be read: {one_line(str(error))}") from error
     if not isinstance(info, dict):
-        raise RunError(f"{folder.info} holds a {type(info).__name__}: expected an object")
+        raise RunError(f"{shown} holds a {type(info).__name__}: expected an object")
     return info
 
 
-def _texts(tables: Mapping[str, pa.Table]) -> list[str | None]:
-    texts: list[str | None] = tables["trials"]["strategy"].to_pylist()
-    return texts
-
-
-def _frame(name: str, table: pa.Table) -> pd.DataFrame:
-    return pd.DataFrame({column.name: _series(table, column.name) for column in COLUMNS[name]})
-
-
-def _series(table: pa.Table, name: str) -> pd.Series:
-    values = table[name]
-    kind = values.type
-    if pa.types.is_list(kind):
-        return pd.Series(values.to_pylist(), dtype=object)
-    if name in _CATEGORIES:
-        return pd.Series(values.to_pylist(), dtype=pd.CategoricalDtype(list(_CATEGORIES[name])))
-    if pa.types.is_integer(kind) and table.schema.field(name).nullable:
-        return pd.Series(values.to_pylist(), dtype="Int64")
-    series: pd.Series = values.to_pandas()
-    return series
-
-
-def _flat_frame(
-    strategies: Sequence[dict[str, Any] | None], index: pd.Index, taken: pd.Index
-) -> pd.DataFrame:
-    """Strategies as columns with dotted names, in the order of their first appearance."""
-    flat = [flatten(strategy or {}) for strategy in strategies]
-    names = list(dict.fromkeys(name for row in flat for name in row))
-    columns = {
-        # A strategy's own key must not hide a column of the table.
-        f"strategy.{name}" if name in taken else name: _typed([row.get(name) for row in flat])
-        for name in names
-    }
-    return pd.DataFrame({name: column.set_axis(index) for name, column in columns.items()}, index)
-
-
-def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted names; lists as JSON."""
-    flat: dict[str, Any] = {}
-    for key, value in data.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = json.dumps(value) if isinstance(value, list) else value
-    return flat
-
-
-def _typed(values: Sequence[Any]) -> pd.Series:
-    """A column of the narrowest type that holds all values; None where a strategy has no such."""
-    kinds = {type(value) for value in values if value is not None}
-    if kinds == {bool}:
-        return pd.Series(values, dtype="boolean")
-    if kinds == {int} and all(value is None or abs(value) < 2**63 for value in values):
-        return pd.Series(values, dtype="Int64")
-    if kinds and kinds <= {int, float}:
-        return pd.Series(values, dtype="float64")
-    return pd.Series(values, dtype="str" if kinds == {str} else object)
+def _try_filter(frame: str, where: ds.Expression) -> None:
+    """Refuses a filter that does not fit, so that no later error is its fault."""
+    try:
+        schema(frame).empty_table().filter(where)
+    except (pa.ArrowException, TypeError) as error:
+        names = ", ".join(column.name for column in COLUMNS[frame])
+        first = one_line(str(error).splitlines()[0])[:200]
+        raise RunError(f"{frame}: found filter {where}: {first}; columns: {names}") from None

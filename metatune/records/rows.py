@@ -6,8 +6,11 @@ A row is written and synced before anything else learns of what it says. ``trial
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, ClassVar, Literal
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from types import UnionType
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from metatune.tasks.base import Split
 
@@ -100,6 +103,11 @@ class Scored:
     transductive: bool
     learned: dict[str, float] = field(default_factory=dict)
     at: float = 0.0
+
+    @property
+    def mean(self) -> float:
+        """The mean score of the tasks, of which there is at least one."""
+        return sum(self.scores) / len(self.scores)
 
 
 @dataclass(frozen=True)
@@ -206,7 +214,50 @@ def to_plain(row: Row) -> dict[str, Any]:
 
 
 def from_plain(data: dict[str, Any]) -> Row:
-    """The inverse of ``to_plain``; unknown fields of a newer version are ignored."""
+    """The inverse of ``to_plain``; unknown fields of a newer version are ignored.
+
+    Raises:
+        KeyError, TypeError: there is no such row: its kind, or what is in a field.
+    """
     row = _KINDS[data["kind"]]
-    names = {part.name for part in fields(row)}
-    return row(**{key: value for key, value in data.items() if key in names})
+    checks = _CHECKS[row.kind]
+    known = {name: value for name, value in data.items() if name in checks}
+    for name, value in known.items():
+        if not checks[name](value):
+            raise TypeError(f"{name} cannot be {json.dumps(value)[:40]}")
+    made = row(**known)
+    if isinstance(made, Scored) and not len(made.tasks) == len(made.groups) == len(made.scores):
+        raise TypeError("tasks, groups and scores are not equally many")
+    return made
+
+
+Check = Callable[[Any], bool]
+
+
+def _check(kind: Any) -> Check:
+    """Whether a value from JSON is of a type; a float may be written as a whole number."""
+    parts = get_args(kind)
+    if get_origin(kind) is Literal:
+        return lambda value: isinstance(value, str) and value in parts
+    if get_origin(kind) is UnionType:
+        some = [_check(part) for part in parts]
+        return lambda value: any(check(value) for check in some)
+    if get_origin(kind) is list:
+        allowed = _plain_types(parts[0])
+        return lambda value: type(value) is list and {type(each) for each in value} <= allowed
+    if get_origin(kind) is dict:
+        return lambda value: type(value) is dict
+    if kind is int:
+        return lambda value: type(value) is int and abs(value) < 2**63
+    allowed = _plain_types(kind)
+    return lambda value: type(value) in allowed
+
+
+def _plain_types(kind: type) -> set[type]:
+    return {int, float} if kind is float else {kind}
+
+
+_CHECKS: dict[str, dict[str, Check]] = {
+    kind: {name: _check(hint) for name, hint in get_type_hints(row).items() if name != "kind"}
+    for kind, row in _KINDS.items()
+}

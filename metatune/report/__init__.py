@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from metatune.folds import folders_of, is_rotation
+from metatune.errors import RunError
 from metatune.records.reading import read_run
+from metatune.records.several import folders_of, is_rotation
 from metatune.report.folds import begun, content_of_folds
 from metatune.report.page import write_page, write_plots
 from metatune.report.sections import content_of
@@ -37,10 +38,12 @@ def report(
     Raises:
         RunError: it is no run, or a file cannot be written.
     """
+    if out is None and "://" in str(path):
+        raise RunError(f"{path} is not on this machine: name the file to write, by --out")
     target = Path(path) / NAME if out is None else Path(out)
     if is_rotation(path):
         runs, count = begun(path), len(folders_of(path))
-        beside = [write_page(content_of(run), run.path / NAME) for run in runs]
+        beside = [write_page(content_of(run), Path(run.path) / NAME) for run in runs]
         content = content_of_folds(Path(path).resolve().name, runs, count, target, beside)
     else:
         beside, content = [], content_of(read_run(path))

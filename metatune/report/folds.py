@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from metatune.errors import RunError
-from metatune.folds import Rotated, folders_of, rotated
+from metatune.folds import Rotated, rotated
 from metatune.progress import show_gain
 from metatune.records.folder import RunFolder
 from metatune.records.reading import Run, read_run
+from metatune.records.several import folders_of
 from metatune.report.blocks import Block, Board, Content, Links, Section, Words
 from metatune.report.figures import Plot, Question
 from metatune.report.figures.verdict import draw_by_group
@@ -65,7 +66,10 @@ def content_of_folds(
             Section("groups", "Group by group", tuple(_groups(found, done, metric))),
             Section("folds", "Fold by fold", tuple(_folds(runs, count, out, pages))),
         ),
-        code=f"from metatune.folds import rotated, runs_of\nruns = runs_of({name!r})",
+        code=(
+            "import metatune\nfrom metatune.folds import rotated\n"
+            f"runs = metatune.read_runs({name!r})"
+        ),
         made=made(),
         given=found is not None,
     )
@@ -117,7 +121,7 @@ def _folds(runs: Sequence[Run], count: int, out: Path, pages: Sequence[Path]) ->
     yield Words(f"{sum(not run.verdicts.empty for run in runs)} of {count} folds have a verdict.")
     for run in runs:
         told = "no verdict yet" if run.verdicts.empty else run.verdicts.iloc[-1]["sentence"]
-        yield Words(f"{run.path.name}: {told}.")
+        yield Words(f"{run.name}: {told}.")
     start = out.resolve().parent
     yield Links(
         tuple(

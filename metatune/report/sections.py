@@ -51,12 +51,11 @@ def content_of(run: Run) -> Content:
         ("endings", "How trials ended", _endings(run)),
         ("again", "How to run it again", again(run)),
     )
-    family = run.info["family"]
-    better = "higher" if family["sign"] > 0 else "lower"
-    name = json.dumps(run.path.name)
+    better, family = "higher" if run.sign > 0 else "lower", run.info["family"]
+    name = json.dumps(run.name)
     return Content(
-        title=run.path.name,
-        about=f"metatune on {family['name']}, judged by {family['metric']} ({better} is better)",
+        title=run.name,
+        about=f"metatune on {family['name']}, judged by {run.metric} ({better} is better)",
         verdict=_verdict(run),
         numbers=tuple(_numbers(run)) if given else (),
         sections=tuple(Section(anchor, title, tuple(own)) for anchor, title, own in parts),
@@ -89,7 +88,7 @@ def _verdict(run: Run) -> tuple[str, str]:
 
 
 def _numbers(run: Run) -> Iterator[tuple[str, str, str]]:
-    final, metric = run.verdicts.iloc[-1], run.info["family"]["metric"]
+    final, metric = run.verdicts.iloc[-1], run.metric
     row = analysis.verdict_table(run).loc[final["winner"]]
     low, high = (show_score(row[end], metric) for end in ("low", "high"))
     between = f"95 % interval {low} to {high}" if isfinite(row["low"]) else "one unit, no interval"
@@ -230,7 +229,7 @@ def _lineage(run: Run) -> Iterator[Block]:
     if frame.empty:
         yield Words("There is no winner yet.", missing=True)
         return
-    metric, names = run.info["family"]["metric"], run.trials["name"]
+    metric, names = run.metric, run.trials["name"]
     rows = []
     for _, row in frame.iterrows():
         before = row["made_from"]
@@ -287,7 +286,7 @@ def _prior(run: Run) -> Iterator[Block]:
     if frame.empty:
         yield Words("The prior brought no strategy that the space file does not name.")
         return
-    metric = run.info["family"]["metric"]
+    metric = run.metric
     rows = [
         (
             str(row["round"]),

@@ -6,6 +6,8 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from metatune.errors import RunError
+from metatune.records.place import Place
 from metatune.records.reading import Run
 from metatune.report.blocks import Block, Board, Command, Facts, Fold, Words
 from metatune.tables import Sheet
@@ -114,7 +116,7 @@ def again(run: Run) -> Iterator[Block]:
     if "seed" not in info:
         yield Words("The run's run.json says too little to run it again.", missing=True)
         return
-    name = shlex.quote(run.path.name)
+    name = shlex.quote(run.name)
     trials = f" --trials {info['trials']}" if "trials" in info else ""
     command = f"metatune run {name}/space.yaml --seed {info['seed']}{trials} --workers 1"
     yield Command(command, "In the folder that holds the run:")
@@ -141,8 +143,8 @@ def again(run: Run) -> Iterator[Block]:
         facts.append(("Prior", f"sha256 {info['prior_sha256']}"))
     yield Facts(tuple((term, told) for term, told in facts if told))
     try:
-        text = (run.path / "space.yaml").read_text(encoding="utf-8", errors="replace")
-    except OSError:
+        text = Place.at(run.path).read("space.yaml").decode(errors="replace")
+    except RunError:
         yield Words("The run's space.yaml cannot be read.", missing=True)
     else:
         yield Fold("The space file", text)

@@ -4,9 +4,9 @@
 and the t interval has G - 1 degrees of freedom. *New tasks* of known groups: the unit is the task.
 Task-level intervals used for the first claim cover far less than they say.
 
-``estimates`` has means with their intervals and p values, ``sequences`` an interval that holds at
-every look, ``comparisons`` what is said of many tests or strategies. ``benchmarks/honesty.py``
-(``make verify``) simulates whether they keep their word.
+``estimates`` has means with their intervals and p values, ``grouped`` those of many strategies at
+once, ``sequences`` an interval that holds at every look, ``comparisons`` what is said of many tests
+or strategies. ``benchmarks/honesty.py`` (``make verify``) simulates whether they keep their word.
 """
 
 from metatune.statistics.comparisons import (
@@ -24,15 +24,18 @@ from metatune.statistics.estimates import (
     sign_flip_p,
     unit_means,
 )
+from metatune.statistics.grouped import Estimates, estimate_each
 from metatune.statistics.sequences import confidence_sequence
 
 __all__ = [
     "MIN_GROUPS",
     "Claim",
     "Estimate",
+    "Estimates",
     "claim_for",
     "confidence_sequence",
     "estimate",
+    "estimate_each",
     "holm",
     "mean_ranks",
     "probability_of_improvement",

@@ -28,14 +28,12 @@ import hashlib
 import json
 from typing import Annotated, Literal
 
-from pydantic import Field
-
 from metatune.strategy.backbones import Backbone, NoBackbone, OwnBackbone
 from metatune.strategy.diet import Diet
 from metatune.strategy.heads import GP, Head, Linear, Logistic, OwnHead, Prototypes, Ridge
 from metatune.strategy.inner import Inner, NoInner, Steps
 from metatune.strategy.meta import Meta, Outer
-from metatune.strategy.parts import OwnPart, Part
+from metatune.strategy.parts import Field, OwnPart, Part
 from metatune.strategy.prior import Forecast, Pooled, PriorMean, SupportMean, ZeroMean
 from metatune.tasks.base import FamilyInfo
 

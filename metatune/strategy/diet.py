@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Literal
 
-from pydantic import Field
-
-from metatune.strategy.parts import Part
+from metatune.strategy.parts import Field, Part
 from metatune.tasks.base import Episode
 
 Where = Literal["both", "support", "query"]

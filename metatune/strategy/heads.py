@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
-
-from metatune.strategy.parts import OwnPart, Part
+from metatune.strategy.parts import Field, OwnPart, Part
 
 
 class Linear(Part):

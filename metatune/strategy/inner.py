@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
-
-from metatune.strategy.parts import Part
+from metatune.strategy.parts import Field, Part
 
 
 class NoInner(Part):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
-
-from metatune.strategy.parts import Part
+from metatune.strategy.parts import Field, Part
 
 
 class Meta(Part):

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+if TYPE_CHECKING:
+    from pydantic import BaseModel, ConfigDict, Field
+else:
+    try:
+        from pydantic import BaseModel, ConfigDict, Field
+    except ImportError:  # an artifact is used without it
+        from metatune.strategy.plain import BaseModel, ConfigDict, Field
+
+__all__ = ["Field", "OwnPart", "Part"]
 
 
 class Part(BaseModel):

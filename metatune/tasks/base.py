@@ -157,6 +157,7 @@ class FamilyInfo:
             them as its way, and a support set may lack some.
         forecasts: inputs that are forecasts of an example's target, in its own units, by name:
             what ``prior: {kind: forecast}`` predicts.
+        licence: of the data, where it is known; else empty.
     """
 
     name: str
@@ -172,6 +173,7 @@ class FamilyInfo:
     views: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     shared_classes: bool = False
     forecasts: Mapping[str, int] = field(default_factory=dict)
+    licence: str = ""
 
     def effective_groups(self, split: Split) -> float:
         """Number of equally large groups that would weigh the same: (sum n)^2 / sum n^2."""
@@ -265,4 +267,14 @@ class Encodes(Protocol):
         ``columns``, plain ``tables.columns.Column``; ``inputs``, their names in order; ``target``,
         its column; ``mean`` and ``spread`` of a number; ``classes``, their names (numbers: none).
         """
+        ...
+
+
+@runtime_checkable
+class ReadsSeries(Protocol):
+    """A family whose tasks are stretches of time series."""
+
+    @property
+    def reading(self) -> Mapping[str, Any]:
+        """How a history that is new becomes a task, as plain data: ``timeseries.reading``."""
         ...

@@ -14,14 +14,9 @@ from inline_runner import rows_of
 from scipy import stats
 
 import metatune
-from metatune.analysis.boards import (
-    SELECT_COLUMNS,
-    TEST_COLUMNS,
-    leaderboard,
-    pareto,
-    verdict_table,
-)
-from metatune.records.parquet import tables
+from metatune.analysis.boards import SELECT_COLUMNS, leaderboard, pareto
+from metatune.analysis.verdicts import TEST_COLUMNS, verdict_table
+from metatune.records.folding import tables
 from metatune.records.reading import Run
 from metatune.records.rows import Asked, Concluded, Ended, Scored
 from metatune.statistics import holm, mean_ranks, sign_flip_p

@@ -33,7 +33,7 @@ def run(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     board = pd.DataFrame({"rung": 3, "state": "completed", "gain": gains}, index)
     monkeypatch.setattr("metatune.analysis.knob_importance.leaderboard", lambda run: board)
     trials = pd.DataFrame({"params": [json.dumps(own) for own in params]}, index)
-    return cast(Run, SimpleNamespace(trials=trials))
+    return cast(Run, SimpleNamespace(read=lambda frame, columns: trials[columns]))
 
 
 def test_the_knob_that_decides_comes_first_with_the_values_that_it_favours(run: Run) -> None:

@@ -14,13 +14,15 @@ TABLE = """\
 family: {name: table, data: DATA, task: file, target: " y", shot: 12, query: 8}
 resource: {full: 4000, rungs: 1}
 tasks: {select: 12, confirm: 12, test: 12}
-budget: {trials: 3}
+budget: {trials: 4}
 rounds: {count: 1}
 default: pooled
 initial:
   - {name: pooled, prior: {kind: pooled, model: trees, tasks: 60, options: {max_iter: 5}},
      head: {kind: ridge}, inner: {kind: none}, meta: {rule: first_order}}
   - {name: alone, head: {kind: ridge, penalty: 3.0}, inner: {kind: none}, meta: {rule: none}}
+  - {name: dull, head: {kind: ridge, penalty: 1.0e+6, intercept: free, learn: false},
+     inner: {kind: none}, meta: {rule: none}}
 strategy:
   head: {kind: ridge, penalty: {float: [0.1, 10.0], log: true}}
   inner: {kind: none}
@@ -41,6 +43,12 @@ def table_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def table_artifact(table_run: Path) -> Path:
     """Its pooled strategy, refitted."""
     return export(table_run, table_run.parent / "artifact", trial="r1-0000", licence="CC0")
+
+
+@pytest.fixture(scope="session")
+def dull_artifact(table_run: Path) -> Path:
+    """Its strategy that predicts the support mean: nearly any baseline does better."""
+    return export(table_run, table_run.parent / "dull", trial="r1-0002")
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
+import re
 import shutil
 import struct
 import sys
@@ -35,11 +37,13 @@ def folder(tmp_path):
     return files.write(stored(NETWORK, WAVES, EPISODE), tmp_path / "artifact")
 
 
-def refused(path, said, **options):
-    with pytest.raises(ArtifactError, match=said) as caught:
+def refusal(path, **options):
+    """What is said of an artifact that is refused: one sentence of bearable length."""
+    with pytest.raises(ArtifactError) as caught:
         metatune.load(path, **options)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 700
+    return str(caught.value)
 
 
 def told(call):
@@ -60,17 +64,18 @@ def told(call):
 def test_a_file_that_is_missing_or_a_link_or_a_folder_is_refused(folder, tmp_path, name):
     kept = shutil.copy(folder / name, tmp_path / "kept")
     (folder / name).unlink()
-    refused(folder, rf"{name}: found no such file")
+    assert f"{name}: found no such file" in refusal(folder)
     (folder / name).symlink_to(kept)
-    refused(folder, rf"{name}: found a link, folder or device")
+    assert f"{name}: found a link, folder or device" in refusal(folder)
     (folder / name).unlink()
     (folder / name).mkdir()
-    refused(folder, rf"{name}: found a link, folder or device")
+    assert f"{name}: found a link, folder or device" in refusal(folder)
 
 
 def test_a_path_that_is_no_artifact_is_refused(tmp_path):
-    refused(tmp_path / "nowhere", r"found no such folder; allowed: a folder of metatune export")
-    refused(tmp_path, r"strategy.json: found no such file")
+    said = refusal(tmp_path / "nowhere")
+    assert "found no such folder; allowed: a folder of metatune export" in said
+    assert "strategy.json: found no such file" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("text", [
@@ -79,7 +84,7 @@ def test_a_path_that_is_no_artifact_is_refused(tmp_path):
 ])  # fmt: skip
 def test_strange_json_is_refused(folder, text):
     (folder / "strategy.json").write_bytes(text.encode("latin-1"))
-    refused(folder, r"strategy.json")
+    assert "strategy.json" in refusal(folder)
 
 
 @pytest.mark.parametrize("data", [
@@ -92,7 +97,7 @@ def test_strange_json_is_refused(folder, text):
 ])  # fmt: skip
 def test_strange_tensors_are_refused(folder, data):
     (folder / "weights.safetensors").write_bytes(data)
-    refused(folder, r"weights")
+    assert "weights" in refusal(folder)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -169,7 +174,7 @@ def test_tensors_that_the_strategy_does_not_ask_for_are_refused(folder, change, 
     tensors = load_file(folder / "weights.safetensors")
     change(tensors)
     save_file(tensors, folder / "weights.safetensors")
-    refused(folder, said)
+    assert re.search(said, refusal(folder))
 
 
 def test_a_file_that_asks_for_more_than_it_holds_takes_no_memory(folder):
@@ -178,7 +183,7 @@ def test_a_file_that_asks_for_more_than_it_holds_takes_no_memory(folder):
     plain["strategies"][0]["backbone"] |= {"width": 4096, "depth": 16}
     plain["family"]["input_shape"] = [1 << 22]
     (folder / "strategy.json").write_text(json.dumps(plain))
-    refused(folder, r"layer0.weight: found|lacking: backbone.layer1")
+    assert re.search(r"layer0.weight: found|lacking: backbone.layer1", refusal(folder))
 
 
 # --- code of its maker's own ----------------------------------------------------------------------
@@ -196,11 +201,11 @@ OWN = Strategy(head=OwnHead(use=f"{__name__}:OwnRidge"), meta=Meta(rule="first_o
 
 def test_parts_of_ones_own_come_from_the_module_that_is_handed_over(tmp_path):
     folder = files.write(stored(OWN, WAVES, EPISODE), tmp_path / "artifact")
-    refused(folder, rf"parts of its maker's own \(head {__name__}:OwnRidge\).*parts=module")
-    refused(
-        folder, r"head.use: found .*OwnRidge, which math does not hold", parts=__import__("math")
-    )
-    refused(folder, r"parts: found 'os'; allowed: an imported module", parts="os")
+    said = refusal(folder)
+    assert re.search(rf"parts of its maker's own \(head {__name__}:OwnRidge\).*parts=module", said)
+    said = refusal(folder, parts=math)
+    assert re.search(r"head.use: found .*OwnRidge, which math does not hold", said)
+    assert "parts: found 'os'; allowed: an imported module" in refusal(folder, parts="os")
     x, y = [[-1.0], [0.5], [1.0], [-0.5], [0.1], [0.3]], [0.8, 1.1, 1.3, 0.9, 1.0, 1.2]
     found = metatune.load(folder, parts=sys.modules[__name__]).adapt(x, y).predict(x)
     plain = Strategy(head=Ridge(), meta=Meta(rule="first_order"))
@@ -230,7 +235,8 @@ def test_an_artifact_of_a_stranger_executes_none_of_its_code(tmp_path, monkeypat
         folder = files.write(files.Stored(plain, made_up.tensors, ""), tmp_path / f"a{number}")
         shutil.copy(tmp_path / "stranger.py", folder)
         for parts in (None, sys.modules[__name__], os):
-            refused(folder, r"stranger|start", **({} if parts is None else {"parts": parts}))
+            said = refusal(folder, parts=parts)
+            assert "stranger" in said or "start" in said
     assert "stranger" not in sys.modules
     assert not (tmp_path / "pwned").exists()
 
@@ -247,7 +253,7 @@ def test_only_what_the_module_itself_holds_is_taken(tmp_path, use):
 
 def test_a_module_that_is_not_imported_is_no_module(tmp_path):
     folder = files.write(stored(OWN, WAVES, EPISODE), tmp_path / "artifact")
-    refused(folder, r"parts: found", parts=ModuleType("os"))
+    assert "parts: found" in refusal(folder, parts=ModuleType("os"))
 
 
 def test_classes_of_another_number_are_taken_as_far_as_the_strategy_goes(tmp_path):

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression, RidgeCV
 
+from metatune.learners.arrays import LEAST
 from metatune.learners.cross_fit import fold_of_group
 from metatune.learners.interface import Tensors
 from metatune.learners.learner import build_learner
-from metatune.learners.pooled import LEAST, design, fit_pooled
+from metatune.learners.pooled import design, fit_pooled
 from metatune.presets import preset
 from metatune.strategy import Meta, Pooled, Ridge, Strategy
 from metatune.tasks.base import Episode, TaskBatch

@@ -41,7 +41,7 @@ from metatune.prior.fitting import _code
 from metatune.prior.lessons import DISCOUNT, OBSERVATIONS, Lesson, lessons, spread
 from metatune.prior.portfolio import group_weights, matrix
 from metatune.proposer import propose
-from metatune.records.parquet import tables
+from metatune.records.folding import tables
 from metatune.records.reading import Run
 from metatune.records.rows import Asked, Ended, Row, Scored
 from metatune.space import KnobTree, ResolvedSpace, load_yaml, parse_space, parse_tree, resolve

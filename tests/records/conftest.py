@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
 from metatune.records.folder import RunFolder, write_atomically
+from metatune.records.log import Log
+from metatune.records.place import Place
+from metatune.records.rows import Row
+from metatune.records.snapshot import Snapshot, snapshot
 
 HERE = Path(__file__).parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
@@ -21,3 +26,26 @@ def make_run(path: Path) -> RunFolder:
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
     return make_run(tmp_path / "run")
+
+
+def append(folder: RunFolder, *rows: Row, driver: str = "0000000a") -> None:
+    with Log.open(folder, driver) as log:
+        log.append(*rows)
+
+
+def generations(folder: RunFolder) -> list[str]:
+    return sorted(path.name for path in folder.records.glob("parquet-*"))
+
+
+def now(folder: RunFolder) -> Snapshot:
+    """The run's tables as they are now."""
+    return snapshot(Place.at(folder.path))
+
+
+@pytest.fixture
+def about(tmp_path: Path) -> RunFolder:
+    """An empty run that knows its family."""
+    folder = RunFolder.create(tmp_path / "run")
+    told = {"family": {"name": "glyphs", "metric": "accuracy", "sign": 1}}
+    write_atomically(folder.info, json.dumps(told))
+    return folder

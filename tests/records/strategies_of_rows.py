@@ -10,7 +10,7 @@ import pyarrow as pa
 from hypothesis import strategies as st
 
 from metatune.records.folder import RunFolder
-from metatune.records.parquet import tables
+from metatune.records.folding import tables
 from metatune.records.reading import Run
 from metatune.records.rows import (
     STATES,

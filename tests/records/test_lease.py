@@ -210,3 +210,24 @@ def test_after_kill_9_the_run_goes_on_at_once(folder: RunFolder) -> None:
                 assert lease.holder.pid == os.getpid()
         finally:
             process.communicate()
+
+
+def test_what_the_driver_tells_is_in_its_lease_from_the_next_renewal_on(folder: RunFolder) -> None:
+    clock = FakeClock()
+    with acquire(folder, clock=clock) as lease:
+        lease.tell(12.5, 60.0)
+        found = read_lease(folder)
+        assert found is not None
+        assert (found.driven, found.left) == (0.0, None)
+        lease.renew()
+        found = read_lease(folder)
+        assert found is not None
+        assert (found.driven, found.left) == (12.5, 60.0)
+
+
+def test_a_lease_of_a_version_that_tells_nothing_is_read(folder: RunFolder) -> None:
+    with acquire(folder) as lease:
+        old = asdict(lease.holder)
+        del old["driven"], old["left"]
+        write_atomically(folder.driver, json.dumps(old))
+        assert read_lease(folder) == replace(lease.holder, driven=0.0, left=None)

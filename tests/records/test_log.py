@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 
 from metatune.errors import RunError
+from metatune.records.compaction import compact
 from metatune.records.folder import RunFolder, opening
 from metatune.records.log import Log, parse_name, read_log, scan, segments, to_line
-from metatune.records.parquet import compact
 from metatune.records.reading import read_rows, read_run
 from metatune.records.rows import Row
 
@@ -26,7 +26,7 @@ WRITE = """
 import sys
 from metatune.records.folder import RunFolder
 from metatune.records.log import Log
-from metatune.records.parquet import Compactor
+from metatune.records.compaction import Compactor
 from strategies_of_rows import a_scored, an_asked
 folder = RunFolder.open(sys.argv[1])
 log, compactor = Log.open(folder, sys.argv[2]), Compactor(folder, every=20).start()

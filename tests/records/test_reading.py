@@ -9,19 +9,14 @@ import pandas as pd
 import pytest
 
 from metatune.errors import RunError
+from metatune.records.compaction import compact
 from metatune.records.folder import RunFolder
-from metatune.records.log import Log
-from metatune.records.parquet import COLUMNS, compact
 from metatune.records.reading import read_rows, read_run
-from metatune.records.rows import STATES, Row
+from metatune.records.rows import STATES
+from metatune.records.schema import COLUMNS
 
 from . import strategies_of_rows as some
-from .conftest import ENVIRONMENT
-
-
-def append(folder: RunFolder, *rows: Row) -> None:
-    with Log.open(folder, "0000000a") as log:
-        log.append(*rows)
+from .conftest import ENVIRONMENT, append
 
 
 def test_an_empty_run_has_empty_typed_frames(folder: RunFolder) -> None:

@@ -159,7 +159,7 @@ def test_omniglot_says_its_background() -> None:
     ("data/*.csv", "''", "s.yaml:3: family.data: found an empty path; allowed: files, globs"),
     ("data/*.csv", "7", "s.yaml:3: family.data: found 7; allowed: a list"),
     ("y\n", "y\n  levls: 3\n", "s.yaml:6: family.levls: found the unknown key levls; allowed: "
-     "name, way, shot, query, data_dir, splits, fold, data, fewest, task"),
+     "name, way, shot, query, data_dir, licence, splits, fold, data, fewest, task"),
     ("y\n", "y\n  predict: numbers\n", 's.yaml:6: family.predict: found "numbers"; allowed:'),
     ("y\n", "y\n  levels: 0\n", "s.yaml:6: family.levels: found 0"),
     ("y\n", "y\n  columns: {a: text}\n", "s.yaml:6: family.columns: found 'text' for 'a'"),

@@ -39,7 +39,7 @@ def progress(run: Run) -> Plot:
         ),
         question=question(run, best_over_time),
         drawn=("at", "score", "best"),
-        draw=partial(_draw_progress, metric=run.info["family"]["metric"]),
+        draw=partial(_draw_progress, metric=run.metric),
     )
 
 
@@ -75,7 +75,7 @@ def curves(run: Run) -> Plot:
         ),
         question=question(run, learning_curves),
         drawn=("resource", "score"),
-        draw=partial(_draw_curves, metric=run.info["family"]["metric"]),
+        draw=partial(_draw_curves, metric=run.metric),
     )
 
 

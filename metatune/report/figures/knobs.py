@@ -100,7 +100,7 @@ def one_name(knob: str) -> str:
 
 
 def _response(run: Run, knob: str, name: str, title: str, what: str) -> Plot:
-    metric = run.info["family"]["metric"]
+    metric = run.metric
     return Plot(
         name=name,
         title=title,

@@ -41,7 +41,7 @@ NAMED_GROUPS = 40  # that have a row each
 
 def gains(run: Run) -> Plot:
     """What each entrant gains over the default."""
-    metric, winner = run.info["family"]["metric"], str(run.verdicts.iloc[-1]["winner"])
+    metric, winner = run.metric, str(run.verdicts.iloc[-1]["winner"])
     return Plot(
         name="gains",
         title="Gain over the default on test",
@@ -74,7 +74,7 @@ def _draw_gains(frame: pd.DataFrame, metric: str, winner: str) -> Figure:
 
 def drop(run: Run) -> Plot:
     """What was left of scores from ``select`` over ``confirm`` to ``test``."""
-    metric = run.info["family"]["metric"]
+    metric = run.metric
     return Plot(
         name="drop",
         title="From select over confirm to test",
@@ -107,7 +107,7 @@ def _draw_drop(frame: pd.DataFrame, metric: str) -> Figure:
 
 def profiles(run: Run) -> Plot:
     """How often each entrant is how close to the best."""
-    metric = run.info["family"]["metric"]
+    metric = run.metric
     return Plot(
         name="profiles",
         title="Performance profiles on test",
@@ -150,7 +150,7 @@ def _usual_reach(within: pd.Series) -> float | None:
 
 def differences(run: Run) -> Iterator[Plot]:
     """Winner against rival: group by group, and task by task."""
-    metric = run.info["family"]["metric"]
+    metric = run.metric
     by_group = question(run, paired_differences, by="group")
     if len(by_group.frame) > 1:
         yield Plot(
@@ -220,7 +220,7 @@ def _draw_by_task(frame: pd.DataFrame, metric: str) -> Figure:
 
 def trade_off(run: Run) -> Plot:
     """Score against what a task takes, of the entrants."""
-    metric = run.info["family"]["metric"]
+    metric = run.metric
     return Plot(
         name="trade-off-test",
         title="Score against time on test",

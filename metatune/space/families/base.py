@@ -35,6 +35,13 @@ class Family(Section):
     data_dir: str | None = Field(
         None, min_length=1, description="folder of the data, for families that are read from files"
     )
+    licence: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1000,
+        description="licence of the data, for the card of what is exported; left out: the "
+        "family's, where it is known",
+    )
 
     @property
     def episode(self) -> Episode:

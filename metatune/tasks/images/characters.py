@@ -218,6 +218,7 @@ class CharacterFamily:
         group_word: what a group is called in messages, such as "script".
         hand_word: what hands are called in messages, such as "typefaces".
         said: sentences on the data for people.
+        licence: of the data; empty where it is not known.
 
     Raises:
         DataError: where a group is unknown or in two splits.
@@ -232,6 +233,7 @@ class CharacterFamily:
         group_word: str,
         hand_word: str,
         said: tuple[str, ...] = (),
+        licence: str = "",
     ) -> None:
         self._data, self._said = data, said
         self._splits = {split: tuple(splits[split]) for split in SPLITS}
@@ -258,6 +260,7 @@ class CharacterFamily:
             grouped=True,
             baselines=("nearest_neighbour",),
             about=about,
+            licence=licence,
         )
 
     @cached_property

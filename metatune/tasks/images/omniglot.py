@@ -84,6 +84,7 @@ def open_omniglot(
         group_word="alphabet",
         hand_word="drawers",
         said=said,
+        licence="MIT, Copyright (c) 2015 Brenden Lake.",
     )
 
 

@@ -171,6 +171,8 @@ class ChemblFamily:
             baselines=("support_mean", "ridge", "tanimoto_neighbours", "tanimoto_gp"),
             about="Potency of molecules on protein targets, a task a target (ChEMBL 22.1).",
             views={"fingerprint": (0, BITS), "descriptors": (BITS, self._inputs.shape[1])},
+            licence="CC BY-SA 3.0 Unported: attribute ChEMBL, EMBL-EBI; adaptations that are "
+            "passed on stay under it.",
         )
 
     @cached_property

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from metatune.tasks.files import find_file
 from metatune.tasks.timeseries.forecast import ForecastFamily, Setting
-from metatune.tasks.timeseries.series import Columns, changes, logarithms, read_series
+from metatune.tasks.timeseries.reading import Raw
+from metatune.tasks.timeseries.series import Columns, read_series
 
 FILE = "aus_retail.csv.gz"
 SPLITS = {"train": 0.5, "select": 0.2, "confirm": 0.1, "test": 0.2}
@@ -49,8 +50,10 @@ def open_aus_retail(data_dir: str | None = None) -> ForecastFamily:
         group="state",
         step="MS",
     )
-    series = changes(logarithms(read_series(columns)), 1)
+    raw = Raw(columns.time, columns.value, log=True, change=1)
+    series = raw.predicted(read_series(columns))
     about = (
         "Monthly change of retail turnover, a task a state, industry and start (ABS, 1982-2018)."
     )
-    return ForecastFamily("aus_retail", series, SETTING, about)
+    licence = "CC BY 2.5 Australia: attribute the Australian Bureau of Statistics."
+    return ForecastFamily("aus_retail", series, SETTING, about, raw, licence)

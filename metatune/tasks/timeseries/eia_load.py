@@ -48,7 +48,11 @@ def open_eia_load(data_dir: str | None = None) -> ForecastFamily:
     """
     about = "Hourly electricity demand, day-ahead: a task a region and start (EIA, 2020-2022)."
     path = find_file("eia_load", FILE, "eia_load", data_dir)
-    return ForecastFamily("eia_load", _read(path), SETTING, about)
+    licence = (
+        "CC BY 4.0: attribute Ruggles, Farnham, Tong et al. (2020); original figures by the U.S. "
+        "Energy Information Administration."
+    )
+    return ForecastFamily("eia_load", _read(path), SETTING, about, licence=licence)
 
 
 def _read(path: Path) -> Series:

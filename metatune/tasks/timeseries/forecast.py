@@ -25,14 +25,12 @@ from metatune.tasks.base import MAE, SPLITS, Episode, FamilyInfo, Metric, Split,
 from metatune.tasks.draws import below
 from metatune.tasks.pools import Pool
 from metatune.tasks.splits import SHARES, few_groups, folds, group_splits
+from metatune.tasks.timeseries.reading import Raw
 from metatune.tasks.timeseries.series import (
     NAME,
     Columns,
     Mask,
     Series,
-    changes,
-    filled,
-    logarithms,
     read_series,
 )
 from metatune.tasks.timeseries.steps import DAY, SECOND, Whole, calendar_inputs
@@ -141,6 +139,11 @@ class ForecastOptions:
             self.step,
         )
 
+    def raw(self) -> Raw:
+        """What values become before they are predicted."""
+        log, change = self.transform == "log", self.change or 0
+        return Raw(self.time, self.value, self.time_format, log, change, self.fill)
+
 
 def open_forecast(options: ForecastOptions) -> ForecastFamily:
     """Read a long table and make tasks of it.
@@ -154,12 +157,8 @@ def open_forecast(options: ForecastOptions) -> ForecastFamily:
 
 def as_forecasts(series: Series, options: ForecastOptions) -> ForecastFamily:
     """Tasks of series that were read as the options say; errors as of ``open_forecast``."""
-    series = filled(series, options.fill)
-    step = series.step
-    if options.transform == "log":
-        series = logarithms(series)
-    if options.change is not None:
-        series = changes(series, options.change)
+    step, raw = series.step, options.raw()
+    series = raw.predicted(series)
     season = options.season or step.season
     seasonal = Setting(options.ahead, season, (), ()).seasonal
     setting = Setting(
@@ -177,7 +176,7 @@ def as_forecasts(series: Series, options: ForecastOptions) -> ForecastFamily:
     told = f"Steps of {step.alias}{how}; a season is {season} of them."
     series = series.with_values(series.values, told)
     about = "Your own time series, from CSV or Parquet files, see docs/forecast.md."
-    return ForecastFamily(NAME, series, setting, about)
+    return ForecastFamily(NAME, series, setting, about, raw)
 
 
 # --- from series to tasks ------------------------------------------------------------------------
@@ -207,15 +206,25 @@ class ForecastFamily:
         series: what is predicted, already as it is predicted (logarithms, changes).
         setting: from what, how it is judged, and how it is split.
         about: one sentence.
+        raw: what was made of raw values, so that it can be done to those of a new series.
+        licence: of the data; empty where it is not known.
 
     Raises:
         DataError: fewer than four groups.
     """
 
-    def __init__(self, name: str, series: Series, setting: Setting, about: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        series: Series,
+        setting: Setting,
+        about: str,
+        raw: Raw = Raw(),  # noqa: B008 - frozen
+        licence: str = "",
+    ) -> None:
         sizes = Counter(series.groups)
         splits = group_splits(name, sizes, setting.splits, fold=setting.fold or 0)
-        self._series, self._setting = series, setting
+        self._series, self._setting, self._raw = series, setting, raw
         self._numbers = series.numbers
         used, self._calendar_row = np.unique(self._numbers, return_inverse=True)
         self._calendar, fields = calendar_inputs(series.step.times(used), setting.calendar)
@@ -240,7 +249,20 @@ class ForecastFamily:
             about=about,
             views={view: (a, b) for view, (a, b) in views.items() if a < b},
             forecasts=forecasts,
+            licence=licence,
         )
+
+    @property
+    def reading(self) -> Mapping[str, Any]:
+        """How a history that is new becomes a task: ``metatune.artifact.series.SeriesRules``."""
+        step, setting = self._series.step, self._setting
+        return {
+            "step": {**vars(step)},
+            "ahead": setting.ahead,
+            "lags": list(setting.all_lags),
+            "calendar": list(setting.calendar),
+            **vars(self._raw),
+        }
 
     @property
     def series(self) -> Series:
@@ -446,14 +468,28 @@ class ForecastFamily:
         """Inputs ``(T, S + Q, F)`` and targets ``(T, S + Q, 1)`` of tasks, in order of time."""
         reach = self._setting.reach
         window = self._series.values[start[:, None] + np.arange(-reach - shot, query)]
-        support = window[:, reach : reach + shot]
-        scaled = (window - support.mean(1, keepdims=True)) / support.std(1, keepdims=True)
-        scaled = np.clip(scaled, -FARTHEST, FARTHEST).astype(np.float32)
-        end = reach + shot + query
-        lags = [scaled[:, reach - lag : end - lag] for lag in self._setting.all_lags]
         days = self._calendar[self._calendar_row[start[:, None] + np.arange(-shot, query)]]
-        inputs = np.concatenate([np.stack(lags, 2), days], 2)
-        return inputs, scaled[:, reach:, None]
+        return examples(window, days, self._setting.all_lags, shot)
+
+
+def examples(
+    window: NDArray[np.float64], days: NDArray[np.float32], lags: Sequence[int], shot: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Inputs ``(T, N, F)`` and targets ``(T, N, 1)`` of ``T`` stretches, in units of their support.
+
+    Args:
+        window: ``(T, reach + N)`` values, as far back as the longest lag reaches; what is still to
+            come may be NaN.
+        days: ``(T, N, C)`` what a calendar says of the last ``N``.
+        lags: values so many steps before are inputs.
+        shot: the first of the ``N`` examples, from which the unit comes.
+    """
+    reach, end = max(lags), window.shape[1]
+    support = window[:, reach : reach + shot]
+    scaled = (window - support.mean(1, keepdims=True)) / support.std(1, keepdims=True)
+    scaled = np.clip(scaled, -FARTHEST, FARTHEST).astype(np.float32)
+    lagged = [scaled[:, reach - lag : end - lag] for lag in lags]
+    return np.concatenate([np.stack(lagged, 2), days], 2), scaled[:, reach:, None]
 
 
 def _periods(

@@ -192,7 +192,7 @@ def _regular(columns: Columns, frame: Frame) -> Series:
     if rows == 0:
         raise DataError(f"{NAME}: found no rows in {len(frame.files)} files; allowed: some")
     name, named = _names(frame, columns)
-    form = columns.time_format or _time_format(frame.rows[columns.time], columns.time)
+    form = columns.time_format or time_format_of(frame.rows[columns.time], columns.time)
     times = _times(frame, columns, form)
     if form not in (columns.time_format, DATE_FORMATS[0]):
         notes.append(f"{columns.time} is read as {form}.")
@@ -247,7 +247,7 @@ def _names(frame: Frame, columns: Columns) -> tuple[NDArray[Any], Mask]:
     return name.to_numpy(object), named
 
 
-def _time_format(column: pd.Series, name: str) -> str:
+def time_format_of(column: pd.Series, name: str) -> str:
     """How times are written, as they look."""
     kind = guess_kind(name, column)
     if not kind.startswith("date"):

@@ -1,7 +1,11 @@
-"""Fitted scikit-learn regressors as plain arrays, and predictions from these by numpy alone.
+"""Fitted scikit-learn models as plain arrays, and predictions from these by numpy alone.
 
 Nothing of scikit-learn is pickled, and nothing of it is needed to predict. What arrays say is
 checked before it is used: they may come from a stranger.
+
+Each kind of model gives ``K`` scores of a row. A regressor's one is what it predicts. A
+classifier's are logits of the classes that it has seen; of two classes it gives the second one's,
+beside 0 for the first.
 """
 
 from __future__ import annotations
@@ -16,19 +20,75 @@ from numpy.typing import NDArray
 from metatune.errors import ArtifactError
 
 Arrays = dict[str, NDArray[Any]]
+Floats = NDArray[np.float64]
 Rows = NDArray[np.floating[Any]]
 
+LEAST = 1e-6
+"""A probability below it counts as it, so that logits stay finite."""
+SEEN = "seen"
 
-class Regressor(Protocol):
-    """Predicts a number of each row."""
 
-    def predict(self, rows: Rows) -> NDArray[np.float64]:
-        """``(N,)`` of ``(N, F)``."""
+class Predictor(Protocol):
+    """Predicts a number of each row, or the logits of its classes."""
+
+    def predict(self, rows: Rows) -> Floats:
+        """``(N,)`` numbers of ``(N, F)``, or ``(N, classes)`` logits."""
         ...
 
 
+class Scores(Protocol):
+    """A model of any kind."""
+
+    def __call__(self, rows: Rows) -> Floats:
+        """``(N, K)`` of ``(N, F)``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Regressor:
+    """Predicts the one score of its model."""
+
+    scores: Scores
+
+    def predict(self, rows: Rows) -> Floats:
+        """``(N,)`` of ``(N, F)``."""
+        found: Floats = self.scores(rows)[:, 0]
+        return found
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Logarithms of the probabilities of ``classes`` classes.
+
+    Attributes:
+        scores: the model; None where one class was seen.
+        seen: the classes that have a score, ascending.
+        classes: how many there are.
+    """
+
+    scores: Scores | None
+    seen: NDArray[np.int64]
+    classes: int
+
+    def predict(self, rows: Rows) -> Floats:
+        """``(N, classes)`` of ``(N, F)``."""
+        logits = np.zeros((len(rows), 1)) if self.scores is None else self.scores(rows)
+        if len(self.seen) == 2:
+            logits = np.concatenate([np.zeros_like(logits), logits], 1)
+        shares = np.exp(logits - logits.max(1, keepdims=True))
+        return log_shares(shares / shares.sum(1, keepdims=True), self.seen, self.classes)
+
+
+def log_shares(shares: Floats, seen: NDArray[np.int64], classes: int) -> Floats:
+    """``(N, classes)`` logits from the probabilities ``(N, K)`` of the classes that were seen."""
+    every = np.zeros((len(shares), classes))
+    every[:, seen] = shares
+    found: Floats = np.log(np.maximum(every, LEAST))
+    return found
+
+
 def to_arrays(model: str, fitted: Any) -> Arrays:
-    """The arrays of a fitted regressor.
+    """The arrays of a fitted regressor or classifier.
 
     Args:
         model: ``linear``, ``trees`` or ``mlp``, as ``strategy.Pooled`` names them.
@@ -42,26 +102,46 @@ def to_arrays(model: str, fitted: Any) -> Arrays:
             f"prior.model: found {model}, which has no form without pickle; allowed: "
             f"{', '.join(_WRITE)}"
         )
-    return _WRITE[model](fitted)
+    seen = getattr(fitted, "classes_", None)
+    if seen is None:
+        return _WRITE[model](fitted)
+    arrays = {SEEN: np.asarray(seen, np.int64)}
+    return arrays if len(seen) == 1 else arrays | _WRITE[model](fitted)
 
 
-def from_arrays(model: str, arrays: Mapping[str, NDArray[Any]], inputs: int) -> Regressor:
-    """The regressor of such arrays.
+def from_arrays(
+    model: str, arrays: Mapping[str, NDArray[Any]], inputs: int, classes: int = 0
+) -> Predictor:
+    """The regressor or classifier of such arrays.
 
     Args:
         model: as of ``to_arrays``.
         arrays: by their names.
         inputs: ``F``, numbers a row.
+        classes: how many there are; 0 for a regressor.
 
     Raises:
-        ArtifactError: the arrays are not those of such a regressor.
+        ArtifactError: the arrays are not those of such a model.
     """
     if model not in _READ:
         raise ArtifactError(f"prior.model: found {model}; allowed: {', '.join(_READ)}")
     try:
-        return _READ[model](arrays, inputs)
+        if not classes:
+            return Regressor(_READ[model](arrays, inputs, 1))
+        seen = _seen(arrays[SEEN], classes)
+        known = {name: array for name, array in arrays.items() if name != SEEN}
+        if len(seen) == 1:
+            return Classifier(None, seen, classes)
+        wanted = 1 if len(seen) == 2 else len(seen)
+        return Classifier(_READ[model](known, inputs, wanted), seen, classes)
     except (KeyError, ValueError, IndexError) as error:
         raise ArtifactError(f"the arrays of the pooled model are no {model} model") from error
+
+
+def _seen(array: NDArray[Any], classes: int) -> NDArray[np.int64]:
+    _require(array.dtype == np.int64 and array.ndim == 1 and len(array) > 0)
+    _require(bool((array >= 0).all() and (array < classes).all() and (np.diff(array) > 0).all()))
+    return array
 
 
 def _require(fits: bool) -> None:
@@ -69,7 +149,7 @@ def _require(fits: bool) -> None:
         raise ValueError
 
 
-def _floats(array: NDArray[Any], *shape: int) -> NDArray[np.float64]:
+def _floats(array: NDArray[Any], *shape: int) -> Floats:
     """The array, of float64, finite, and of this shape (-1: any)."""
     _require(array.dtype == np.float64 and array.ndim == len(shape))
     _require(all(want in (-1, have) for want, have in zip(shape, array.shape, strict=True)))
@@ -84,24 +164,24 @@ def _floats(array: NDArray[Any], *shape: int) -> NDArray[np.float64]:
 class Line:
     """``rows @ slope + intercept``."""
 
-    slope: NDArray[np.float64]
-    intercept: float
+    slope: Floats
+    intercept: Floats
 
-    def predict(self, rows: Rows) -> NDArray[np.float64]:
-        """``(N,)`` of ``(N, F)``."""
-        found: NDArray[np.float64] = rows @ self.slope + self.intercept
+    def __call__(self, rows: Rows) -> Floats:
+        """``(N, K)`` of ``(N, F)``."""
+        found: Floats = rows @ self.slope + self.intercept
         return found
 
 
 def _write_line(fitted: Any) -> Arrays:
     return {
-        "slope": np.asarray(fitted.coef_, np.float64),
-        "intercept": np.array([fitted.intercept_], np.float64),
+        "slope": np.atleast_2d(np.asarray(fitted.coef_, np.float64)).T.copy(),
+        "intercept": np.atleast_1d(np.asarray(fitted.intercept_, np.float64)),
     }
 
 
-def _read_line(arrays: Mapping[str, NDArray[Any]], inputs: int) -> Line:
-    return Line(_floats(arrays["slope"], inputs), float(_floats(arrays["intercept"], 1)[0]))
+def _read_line(arrays: Mapping[str, NDArray[Any]], inputs: int, scores: int) -> Line:
+    return Line(_floats(arrays["slope"], inputs, scores), _floats(arrays["intercept"], scores))
 
 
 # --- boosted trees -------------------------------------------------------------------------------
@@ -109,40 +189,41 @@ def _read_line(arrays: Mapping[str, NDArray[Any]], inputs: int) -> Line:
 
 @dataclass(frozen=True)
 class Trees:
-    """Boosted regression trees: a base value and what each tree adds.
+    """Boosted trees: base values and what each tree adds.
 
     Attributes:
-        base: the value without trees.
-        roots: ``(trees,)``: the first node of each.
+        base: ``(K,)``: the scores without trees.
+        roots: ``(trees,)``: the first node of each; tree ``t`` adds to score ``t`` modulo K.
         feature, threshold: ``(N,)``: a row goes left where its input is at most the threshold.
         left, right: ``(N,)`` nodes, which stand behind this one; a leaf's are itself.
         value: ``(N,)`` of a leaf.
         depth: of the deepest tree.
     """
 
-    base: float
+    base: Floats
     roots: NDArray[np.int64]
     feature: NDArray[np.int64]
-    threshold: NDArray[np.float64]
+    threshold: Floats
     left: NDArray[np.int64]
     right: NDArray[np.int64]
-    value: NDArray[np.float64]
+    value: Floats
     depth: int
 
-    def predict(self, rows: Rows) -> NDArray[np.float64]:
-        """``(N,)`` of ``(N, F)``."""
+    def __call__(self, rows: Rows) -> Floats:
+        """``(N, K)`` of ``(N, F)``."""
         node = np.broadcast_to(self.roots, (len(rows), len(self.roots)))
         row = np.arange(len(rows))[:, None]
         for _ in range(self.depth):
             goes_left = rows[row, self.feature[node]] <= self.threshold[node]
             node = np.where(goes_left, self.left[node], self.right[node])
-        found: NDArray[np.float64] = self.base + self.value[node].sum(1)
+        added = self.value[node].reshape(len(rows), -1, len(self.base))
+        found: Floats = self.base + added.sum(1)
         return found
 
 
 def _write_trees(fitted: Any) -> Arrays:
     trees = [tree.nodes for iteration in fitted._predictors for tree in iteration]
-    if fitted.loss not in ("squared_error", "absolute_error", "quantile"):
+    if fitted.loss not in ("squared_error", "absolute_error", "quantile", "log_loss"):
         raise ArtifactError(f"prior.options.loss: found {fitted.loss}, which has no form as arrays")
     if any(nodes["is_categorical"].any() for nodes in trees):
         raise ArtifactError(
@@ -160,7 +241,7 @@ def _write_trees(fitted: Any) -> Arrays:
         return np.concatenate([nodes[name] for nodes in trees])
 
     return {
-        "base": np.asarray(fitted._baseline_prediction, np.float64).reshape(1),
+        "base": np.asarray(fitted._baseline_prediction, np.float64).reshape(-1),
         "roots": starts[:-1].astype(np.int64),
         "feature": np.where(leaf, 0, of("feature_idx")).astype(np.int64),
         "threshold": np.where(leaf, 0.0, of("num_threshold")),
@@ -170,12 +251,12 @@ def _write_trees(fitted: Any) -> Arrays:
     }
 
 
-def _read_trees(arrays: Mapping[str, NDArray[Any]], inputs: int) -> Trees:
+def _read_trees(arrays: Mapping[str, NDArray[Any]], inputs: int, scores: int) -> Trees:
     whole = ("roots", "feature", "left", "right")
     roots, feature, left, right = (arrays[name] for name in whole)
     nodes = len(feature)
     _require(all(a.dtype == np.int64 and a.ndim == 1 for a in (roots, feature, left, right)))
-    _require(len(left) == len(right) == nodes and nodes > 0)
+    _require(len(left) == len(right) == nodes and nodes > 0 and len(roots) % scores == 0)
     _require(bool(((roots >= 0) & (roots < nodes)).all()))
     _require(bool(((feature >= 0) & (feature < inputs)).all()))
     place = np.arange(nodes)
@@ -187,7 +268,7 @@ def _read_trees(arrays: Mapping[str, NDArray[Any]], inputs: int) -> Trees:
     for node in np.flatnonzero(inner)[::-1].tolist():
         depth[node] = 1 + max(depth[left[node]], depth[right[node]])
     return Trees(
-        base=float(_floats(arrays["base"], 1)[0]),
+        base=_floats(arrays["base"], scores),
         roots=roots,
         feature=feature,
         threshold=_floats(arrays["threshold"], nodes),
@@ -211,23 +292,24 @@ _ACTIVATIONS: dict[str, Callable[[Rows], Rows]] = {
 
 @dataclass(frozen=True)
 class Network:
-    """Layers of a multilayer perceptron with one output."""
+    """Layers of a multilayer perceptron; its last one gives scores."""
 
-    layers: tuple[tuple[NDArray[np.float64], NDArray[np.float64]], ...]
+    layers: tuple[tuple[Floats, Floats], ...]
     activation: str
 
-    def predict(self, rows: Rows) -> NDArray[np.float64]:
-        """``(N,)`` of ``(N, F)``."""
+    def __call__(self, rows: Rows) -> Floats:
+        """``(N, K)`` of ``(N, F)``."""
         h, act = rows, _ACTIVATIONS[self.activation]
         for weight, bias in self.layers[:-1]:
             h = act(h @ weight + bias)
         weight, bias = self.layers[-1]
-        found: NDArray[np.float64] = (h @ weight + bias)[:, 0]
+        found: Floats = h @ weight + bias
         return found
 
 
 def _write_network(fitted: Any) -> Arrays:
-    if fitted.out_activation_ != "identity":
+    of_classes = hasattr(fitted, "classes_")
+    if fitted.out_activation_ not in (("logistic", "softmax") if of_classes else ("identity",)):
         raise ArtifactError(f"prior.options.loss: found {fitted.loss}, which has no form as arrays")
     number = list(_ACTIVATIONS).index(fitted.activation)
     arrays = {"activation": np.array([number], np.int64)}
@@ -236,7 +318,7 @@ def _write_network(fitted: Any) -> Arrays:
     return arrays
 
 
-def _read_network(arrays: Mapping[str, NDArray[Any]], inputs: int) -> Network:
+def _read_network(arrays: Mapping[str, NDArray[Any]], inputs: int, scores: int) -> Network:
     layers = []
     count = (len(arrays) - 1) // 2
     _require(count > 0)
@@ -244,7 +326,7 @@ def _read_network(arrays: Mapping[str, NDArray[Any]], inputs: int) -> Network:
         weight = _floats(arrays[f"{layer}.weight"], inputs, -1)
         inputs = weight.shape[1]
         layers.append((weight, _floats(arrays[f"{layer}.bias"], inputs)))
-    _require(inputs == 1)
+    _require(inputs == scores)
     number = arrays["activation"]
     _require(number.dtype == np.int64 and number.shape == (1,) and bool(number[0] >= 0))
     return Network(tuple(layers), list(_ACTIVATIONS)[int(number[0])])
@@ -255,7 +337,9 @@ _WRITE: dict[str, Callable[[Any], Arrays]] = {
     "trees": _write_trees,
     "mlp": _write_network,
 }
-_READ: dict[str, Callable[[Mapping[str, NDArray[Any]], int], Regressor]] = {
+KINDS = tuple(_WRITE)
+"""Models that have a form as arrays, as ``strategy.Pooled`` names them."""
+_READ: dict[str, Callable[[Mapping[str, NDArray[Any]], int, int], Scores]] = {
     "linear": _read_line,
     "trees": _read_trees,
     "mlp": _read_network,

@@ -1,0 +1,184 @@
+"""Compaction: the log so far as a new generation of Parquet, for ``snapshot`` to read.
+
+The log stays: it is what a resume reads, and what reading falls back to.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from metatune.errors import RunError
+from metatune.records.folder import RunFolder, locked, sync_folder, write_atomically
+from metatune.records.place import Place
+from metatune.records.schema import SCHEMA
+from metatune.records.snapshot import generation_name, generations, snapshot
+
+logger = logging.getLogger(__name__)
+
+ROW_GROUP = 1 << 20
+"""Rows in a Parquet row group."""
+
+
+def compact(folder: RunFolder) -> Path | None:
+    """Writes all rows so far as a new generation of Parquet, and removes older ones.
+
+    Killed at any instant, it leaves the run reading as before. The log is not touched.
+
+    Args:
+        folder: the run.
+
+    Returns:
+        The newest generation's folder, or None for a run without rows.
+
+    Raises:
+        RunError: the log is damaged before its end, or another process is compacting.
+        OSError: the disk is full or broken.
+    """
+    busy = f"run {folder.path} is being compacted by another process"
+    with locked(folder.records / ".compact.lock", 60.0, busy):
+        place = Place.at(folder.path)
+        found = snapshot(place)
+        tables = found.tables  # What of Parquet is damaged shows here, and comes from the log.
+        if found.manifest is not None and not found.rows:
+            return folder.path / generation_name(found.manifest.generation)
+        if not any(map(len, tables.values())):
+            return None
+        number = 1 + max(generations(place), default=0)
+        path = folder.path / generation_name(number)
+        path.mkdir()
+        for name, table in tables.items():
+            write_atomically(path / f"{name}.parquet", _to_parquet(table))
+        sync_folder(folder.records)
+        contents = {
+            "generation": number,
+            "metatune_schema": SCHEMA,
+            "segments": {name: asdict(each) for name, each in found.segments.items()},
+        }
+        write_atomically(path / "manifest.json", json.dumps(contents, indent=1) + "\n")
+        for older in generations(place):
+            if older < number:
+                _remove(folder.path / generation_name(older))
+        return path
+
+
+def _to_parquet(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table,
+        sink,
+        row_group_size=ROW_GROUP,
+        compression="zstd",
+        write_page_checksum=True,
+    )
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def _remove(path: Path) -> None:
+    # The manifest first: without it, what a crash leaves is no generation.
+    (path / "manifest.json").unlink(missing_ok=True)
+    # What cannot be removed now is tried again by the next compaction.
+    shutil.rmtree(path, ignore_errors=True)
+
+
+class Compactor:
+    """Compacts a run in the background.
+
+    A compaction that fails costs nothing, since the log holds every row: it is logged, kept in
+    ``failure`` and tried again. ``close`` compacts a last time, and raises if that fails.
+    """
+
+    def __init__(self, folder: RunFolder, every: int = 500) -> None:
+        """
+        Args:
+            folder: the run.
+            every: rows between compactions.
+        """
+        if every < 1:
+            raise ValueError(f"every must be at least 1 row, not {every}")
+        self.failure: Exception | None = None
+        self._folder = folder
+        self._every = every
+        self._waiting = 0
+        self._closing = False
+        self._wake = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> Compactor:
+        """Starts the background thread; starting twice does nothing."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="metatune-compactor")
+            self._thread.daemon = True
+            self._thread.start()
+        return self
+
+    def request(self, rows: int = 1) -> None:
+        """Says that rows were appended to the log; returns at once.
+
+        Args:
+            rows: how many.
+        """
+        with self._wake:
+            self._waiting += rows
+            self._wake.notify()
+
+    def close(self) -> None:
+        """Waits for a compaction at work, and compacts a last time; twice does nothing more.
+
+        Raises:
+            RunError: the last compaction failed; the log holds every row.
+        """
+        with self._wake:
+            if self._closing:
+                return
+            self._closing = True
+            self._wake.notify()
+        if self._thread is not None:
+            self._thread.join()
+        self._compact()
+        if self.failure is not None:
+            raise RunError(
+                f"run {self._folder.path} was not compacted: {self.failure}; "
+                "nothing is lost, its log holds every row"
+            ) from self.failure
+
+    def __enter__(self) -> Compactor:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.close()
+        except RunError:
+            if error is None:  # Otherwise the first error is the one to show; this one is logged.
+                raise
+
+    def _work(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._closing or self._waiting >= self._every)
+                if self._closing:
+                    return
+                self._waiting = 0
+            self._compact()
+
+    def _compact(self) -> None:
+        try:
+            compact(self._folder)
+            self.failure = None
+        except Exception as error:
+            self.failure = error
+            logger.warning("run %s was not compacted: %s", self._folder.path, error)

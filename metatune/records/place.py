@@ -1,0 +1,136 @@
+"""Where a run is read from: a folder on this machine, or on any file system that pyarrow opens.
+
+A place is named by a path, or by a URI such as ``s3://bucket/runs/one?region=eu-west-1``,
+``s3://bucket/run?scheme=http&endpoint_override=127.0.0.1:9000``, ``gs://`` or ``file://``.
+Credentials come from the environment; those in a URI work, and stand in no message.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+from pyarrow import fs
+
+from metatune.errors import RunError, one_line
+
+_URI = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
+_REASONS = {
+    "NO_SUCH_BUCKET": "there is no such bucket",
+    "NO_SUCH_KEY": "it is not there",
+    "RESOURCE_NOT_FOUND": "it is not there",
+    "ACCESS_DENIED": "access is denied: are there credentials in the environment, and may they "
+    "read it?",
+    "INVALID_ACCESS_KEY_ID": "the access key in the environment is not known there",
+    "SIGNATURE_DOES_NOT_MATCH": "the secret key in the environment does not fit its access key",
+    "INVALID_CLIENT_TOKEN_ID": "the access key in the environment is not known there",
+    "NETWORK_CONNECTION": "the server cannot be reached",
+    "REQUEST_TIMEOUT": "the server does not answer",
+}
+"""What AWS' codes of errors mean."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder on a file system, for reading.
+
+    Attributes:
+        files: the file system.
+        root: the folder's path in it.
+        name: as it may be shown: an absolute path on this machine, or a URI without secrets.
+    """
+
+    files: fs.FileSystem
+    root: str
+    name: Path | str
+
+    @classmethod
+    def at(cls, where: str | Path) -> Place:
+        """The folder of that path or URI; whether it is there is not looked at.
+
+        Raises:
+            RunError: the URI is of no known kind, or has options that its kind does not know.
+        """
+        if not (isinstance(where, str) and _URI.match(where)):
+            path = Path(where).expanduser().resolve()
+            return cls(fs.LocalFileSystem(), str(path), path)
+        try:
+            files, root = fs.FileSystem.from_uri(where)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise RunError(f"{_bare(where)} cannot be opened: {_reason(error, where)}") from None
+        if isinstance(files, fs.LocalFileSystem):
+            return cls(files, root, Path(root))
+        return cls(files, root, f"{where.partition('://')[0]}://{root}")
+
+    def shown(self, name: str) -> str:
+        """A file below it, as it may be shown."""
+        return f"{self.name}/{name}"
+
+    def has(self, name: str) -> bool:
+        """Whether there is a file or folder of this name below it.
+
+        Raises:
+            RunError: that cannot be found out, as without credentials.
+        """
+        try:
+            found = self.files.get_file_info(self._path(name))
+        except (pa.ArrowException, OSError) as error:
+            raise self.refused(name, error) from None
+        return bool(found.type != fs.FileType.NotFound)
+
+    def listed(self, name: str) -> dict[str, int | None]:
+        """What is in a folder below it: names with their sizes in bytes, None for folders."""
+        selector = fs.FileSelector(self._path(name), allow_not_found=True)
+        return {each.base_name: each.size for each in self.files.get_file_info(selector)}
+
+    def open(self, name: str) -> pa.NativeFile:
+        """A file below it; what it holds stays readable on this machine when it is removed."""
+        return self.files.open_input_file(self._path(name))
+
+    def read(self, name: str, start: int = 0) -> bytes:
+        """The bytes of a file below it from some position on.
+
+        Raises:
+            RunError: it cannot be read.
+        """
+        try:
+            with self.open(name) as file:
+                file.seek(min(start, file.size()))
+                data: bytes = file.read()
+        except (pa.ArrowException, OSError) as error:
+            raise self.refused(name, error) from None
+        return data
+
+    def refused(self, name: str, error: Exception) -> RunError:
+        """The error of a file that cannot be read."""
+        return RunError(f"{self.shown(name)} cannot be read: {_reason(error, str(self.name))}")
+
+    def _path(self, name: str) -> str:
+        return str(PurePosixPath(self.root) / name)
+
+
+def _bare(uri: str) -> str:
+    """A URI that does not parse, without user, password and options: any may be a secret."""
+    kind, _, rest = uri.partition("://")
+    path = re.split(r"[?#]", rest, maxsplit=1)[0]
+    # Up to the last @ there may be a password that was written as it is, with / and all.
+    return one_line(f"{kind}://{path.rsplit('@', 1)[-1]}")
+
+
+def _reason(error: Exception, uri: str) -> str:
+    """What went wrong, in words that hold no part of a URI but its kind."""
+    text = str(error)
+    if found := re.search(r"AWS Error ([A-Z_]+)", text):
+        return _REASONS.get(found[1], f"the server says {found[1].lower().replace('_', ' ')}")
+    if isinstance(error, FileNotFoundError):
+        return "it is not there"
+    if isinstance(error, OSError) and error.strerror:
+        return str(error.strerror)
+    if found := re.search(r"[Uu]nrecognized filesystem type", text):
+        return f"found the kind {urlsplit(uri).scheme!r}; allowed: file, s3, gs, hdfs"
+    if found := re.search(r"(?:[Uu]nexpected|[Uu]nknown) query parameter[^:]*: '?(\w+)", text):
+        return f"found the option {found[1]!r}, which its kind does not have"
+    return "its file system refuses it"
