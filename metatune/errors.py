@@ -6,6 +6,7 @@ command line prints it without a traceback and exits with code 2.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 
@@ -72,3 +73,11 @@ def first_of(names: Sequence[str], most: int = 8, longest: int | None = 40) -> s
     """Names for a message: the first ones, each cut to so many characters, and how many more."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(name[:longest] for name in names[:most]) + more
+
+
+_SECRETS = re.compile(r"([?&]\w*(?:password|passwd|pwd|secret|token)=)[^&\s]*", re.IGNORECASE)
+
+
+def hide_password(text: str) -> str:
+    """A URL, or a message with one in it, as it may be shown and kept."""
+    return _SECRETS.sub(r"\1***", re.sub(r"(://[^:/\s]*):.*@", r"\1:***@", text))

@@ -29,7 +29,7 @@ from optuna.distributions import (
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from metatune.errors import RunError
+from metatune.errors import RunError, hide_password
 from metatune.history import History, Trial
 from metatune.observations import (
     Observation,
@@ -442,7 +442,7 @@ def _load(journal: Path, storage: str | None, name: str, costs: Sequence[str]) -
             load_if_exists=True,
         )
     except refused as error:
-        what = str(error).partition("\n")[0] or type(error).__name__
+        what = hide_password(str(error).partition("\n")[0]) or type(error).__name__
         raise RunError(f"the storage of the study cannot be opened: {what}") from None
     found = [direction.name.lower() for direction in study.directions]
     if found != _directions(costs):

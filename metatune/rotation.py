@@ -11,7 +11,7 @@ together is ``metatune.folds.rotated``; ``metatune.read_runs`` reads them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -21,7 +21,7 @@ from metatune.plan import Plan
 from metatune.records.folder import RunFolder, make_folder, write_atomically
 from metatune.records.reading import read_info
 from metatune.records.several import ABOUT, folders_of
-from metatune.runner import check_address
+from metatune.runner import check_address, own_modules
 from metatune.space import Space, load_space
 from metatune.space.families import MODELS, Rotating
 from metatune.space.source import Problem, refuse
@@ -36,7 +36,9 @@ def run(
     seed: int | None = None,
     workers: int | None = None,
     address: str | None = None,
+    wait: float = 0.0,
     storage: str | None = None,
+    py_modules: Sequence[str | Path] = (),
     console: Console | None = None,
 ) -> Path:
     """Search a space once on each fold of its splits; arguments and errors as of ``session.run``.
@@ -48,6 +50,8 @@ def run(
         SpaceError: the family's splits do not rotate, or the file names one fold.
     """
     check_address(address)
+    modules = own_modules(py_modules)
+    session.import_from(modules)
     space = load_space(space_file)
     plans = list(_plans(space, trials, seed))
     if console is not None:
@@ -55,9 +59,19 @@ def run(
     path = make_folder(out or session.default_folder(Path(space_file)))
     for fold in range(len(plans)):
         folder = path / f"fold-{fold}"
-        session.create(space_file, out=folder, trials=trials, seed=seed, storage=storage, fold=fold)
+        session.create(
+            space_file,
+            out=folder,
+            trials=trials,
+            seed=seed,
+            storage=storage,
+            py_modules=modules,
+            fold=fold,
+        )
     write_atomically(path / ABOUT, json.dumps({"folds": len(plans)}))
-    return resume(path, workers=workers, address=address, storage=storage, console=console)
+    return resume(
+        path, workers=workers, address=address, wait=wait, storage=storage, console=console
+    )
 
 
 def resume(
@@ -65,7 +79,9 @@ def resume(
     *,
     workers: int | None = None,
     address: str | None = None,
+    wait: float = 0.0,
     storage: str | None = None,
+    py_modules: Sequence[str | Path] = (),
     console: Console | None = None,
 ) -> Path:
     """Go on with a rotation, fold by fold; arguments and errors as of ``session.resume``."""
@@ -78,7 +94,15 @@ def resume(
             if note not in told:
                 console.print(f"Note: {note}", soft_wrap=True, highlight=False)
                 told.add(note)
-        session.resume(folder, workers=workers, address=address, storage=storage, console=console)
+        session.resume(
+            folder,
+            workers=workers,
+            address=address,
+            wait=wait,
+            storage=storage,
+            py_modules=py_modules,
+            console=console,
+        )
     return Path(path)
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import platform
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -23,7 +22,7 @@ from rich.console import Console
 import metatune
 from metatune.budget import seldom
 from metatune.driver import Driver
-from metatune.errors import DataError, OptionError, RunError
+from metatune.errors import DataError, OptionError, RunError, hide_password
 from metatune.history import History
 from metatune.jobs import Runner
 from metatune.meta_loop import Loop, meta_loop
@@ -36,7 +35,7 @@ from metatune.records.folder import RunFolder, opening, write_atomically
 from metatune.records.lease import acquire
 from metatune.records.log import Log
 from metatune.records.reading import read_info, read_rows
-from metatune.runner import check_address, prepare_ray
+from metatune.runner import check_address, own_modules, prepare_ray
 from metatune.space import Space, fold_file, load_space, load_yaml, resolve
 from metatune.space.families import Family, Rotating
 from metatune.space.source import Problem, refuse
@@ -152,7 +151,9 @@ def run(
     seed: int | None = None,
     workers: int | None = None,
     address: str | None = None,
+    wait: float = 0.0,
     storage: str | None = None,
+    py_modules: Sequence[str | Path] = (),
     console: Console | None = None,
 ) -> Path:
     """Search a space for the strategy that does best on unseen tasks.
@@ -164,7 +165,9 @@ def run(
         seed: overrides the file's ``seed``.
         workers: trials at a time; by default one a CPU.
         address: of a running Ray cluster; by default Ray is started on this machine.
+        wait: minutes in which the cluster's autoscaler may bring the workers' CPUs.
         storage: an Optuna storage URL for the study; by default a journal in the run's folder.
+        py_modules: folders (packages) and ``.py`` files of your own, sent to every worker.
         console: where progress is printed.
 
     Returns:
@@ -175,11 +178,14 @@ def run(
         RunError: the folder, the cluster or the storage cannot be used.
     """
     check_address(address)
-    folder, plan = create(space_file, out=out, trials=trials, seed=seed, storage=storage)
+    modules = own_modules(py_modules)
+    folder, plan = create(
+        space_file, out=out, trials=trials, seed=seed, storage=storage, py_modules=modules
+    )
     if console is not None:
         for note in read_info(folder)["notes"]:
             console.print(f"Note: {note}", soft_wrap=True, highlight=False)
-    return drive(folder, plan, storage, on_ray(address, workers, folder), console)
+    return drive(folder, plan, storage, on_ray(address, workers, folder, wait, modules), console)
 
 
 def create(
@@ -189,14 +195,17 @@ def create(
     trials: int | None = None,
     seed: int | None = None,
     storage: str | None = None,
+    py_modules: Sequence[str] = (),
     fold: int | None = None,
 ) -> tuple[RunFolder, Plan]:
     """Make a new run's folder, with all that a resume needs.
 
     Args:
         space_file, out, trials, seed, storage: as of ``run``; errors, too.
+        py_modules: as ``own_modules`` gives them.
         fold: of the splits, in place of the file's; written into the run's ``space.yaml``.
     """
+    import_from(py_modules)
     space = load_space(space_file)
     text = Path(space_file).read_text(encoding="utf-8")
     if fold is not None:
@@ -209,6 +218,7 @@ def create(
     if prior is not None:
         write_atomically(folder.prior, prior.data)
     about = _about(folder, plan, family, text, prior, storage)
+    about["py_modules"] = list(py_modules)
     if fold is not None:  # a storage may hold the studies of several rotations
         about["run"] = f"{folder.path.parent.name}-{folder.path.name}"
     write_atomically(folder.info, json.dumps(about, indent=2))  # last: now it is a run
@@ -220,17 +230,43 @@ def resume(
     *,
     workers: int | None = None,
     address: str | None = None,
+    wait: float = 0.0,
     storage: str | None = None,
+    py_modules: Sequence[str | Path] = (),
     console: Console | None = None,
 ) -> Path:
     """Go on with a run that was stopped, killed or cut off; arguments as for ``run``.
+
+    Without ``py_modules``, those that the run was started with are sent again.
 
     Raises:
         RunError: not a run, driven by another process, or its space or data have changed.
     """
     check_address(address)
+    modules = own_modules(py_modules or started_with(path))
+    import_from(modules)
     folder, plan, where = reopen(path, storage=storage)
-    return drive(folder, plan, where, on_ray(address, workers, folder), console)
+    return drive(folder, plan, where, on_ray(address, workers, folder, wait, modules), console)
+
+
+def started_with(path: str | Path) -> list[str]:
+    """The modules of the user's own that a run was started with.
+
+    Raises:
+        RunError: not a run.
+    """
+    modules: list[str] = read_info(RunFolder.open(path)).get("py_modules", [])
+    return modules
+
+
+def import_from(modules: Sequence[str]) -> None:
+    """Let modules of the user's own be imported in this process.
+
+    Args:
+        modules: as ``own_modules`` gives them.
+    """
+    for module in modules:
+        own.look_in(str(Path(module).parent))
 
 
 def reopen(path: str | Path, *, storage: str | None = None) -> tuple[RunFolder, Plan, str | None]:
@@ -261,6 +297,7 @@ def planned(path: str | Path) -> tuple[RunFolder, Plan]:
 
 
 def _planned(folder: RunFolder, about: dict[str, Any]) -> Plan:
+    import_from(about.get("py_modules", []))
     space = load_space(folder.space)
     if about["space_sha256"] != _hash(folder.space.read_text(encoding="utf-8")):
         raise RunError(f"{folder.space} was changed since the run started: start a new run with it")
@@ -333,13 +370,20 @@ def drive(
 
 
 @contextmanager
-def on_ray(address: str | None, workers: int | None, folder: RunFolder) -> Iterator[Runner]:
+def on_ray(
+    address: str | None,
+    workers: int | None,
+    folder: RunFolder,
+    wait: float = 0.0,
+    py_modules: Sequence[str] = (),
+) -> Iterator[Runner]:
     """Ray Tune, on a running cluster or on this machine; Ray is imported when this is entered."""
     prepare_ray(address)
     from metatune.runner.cluster import connected
     from metatune.runner.tune_runner import TuneRunner
 
-    with connected(address, workers, folder.path) as count, TuneRunner(count) as runner:
+    joined = connected(address, workers, folder.path, wait=wait, py_modules=py_modules)
+    with joined as count, TuneRunner(count) as runner:
         yield runner
 
 
@@ -409,12 +453,6 @@ def _family(info: FamilyInfo) -> dict[str, Any]:
         "grouped": info.grouped,
         "groups": {split: dict(groups) for split, groups in info.groups.items()},
     }
-
-
-def hide_password(url: str) -> str:
-    """A storage URL as it may be shown."""
-    url = re.sub(r"(://[^:/]*):.*@", r"\1:***@", url)
-    return re.sub(r"([?&]password=)[^&]*", r"\1***", url)
 
 
 def _but_fold(space: Space, text: str) -> str | None:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from metatune.errors import RunError
-from metatune.folds import folders_of, is_rotation
 from metatune.history import History
 from metatune.progress import Clock, Progress, Terms, picture, show_seconds
 from metatune.records.folder import RunFolder
@@ -22,6 +21,7 @@ from metatune.records.following import Follower
 from metatune.records.lease import Holder, is_live, read_lease, who
 from metatune.records.reading import read_info
 from metatune.records.rows import Row
+from metatune.records.several import folders_of, is_rotation
 
 if TYPE_CHECKING:
     from metatune.event_files import EventFiles

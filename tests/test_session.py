@@ -59,6 +59,7 @@ def test_run_json_says_what_a_resume_needs_and_a_reader_wants(
     }
     assert about == {
         "run": "run",
+        "py_modules": [],
         "seed": 5,
         "trials": 12,
         "minutes": None,
@@ -258,24 +259,3 @@ def test_a_lost_journal_is_made_again_from_the_records(finished: Path, tmp_path:
     backend = optuna.storages.journal.JournalFileBackend(str(journal))
     study = optuna.load_study(study_name=copy.name, storage=optuna.storages.JournalStorage(backend))
     assert [t.user_attrs["state"] for t in study.trials] == trials["state"].to_list()
-
-
-# --- passwords -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("sqlite:///studies.db", "sqlite:///studies.db"),
-        ("sqlite:////tmp/a:b@c.db", "sqlite:////tmp/a:b@c.db"),
-        ("mysql://me@host/db", "mysql://me@host/db"),
-        ("mysql://me:secret@host:3306/db", "mysql://me:***@host:3306/db"),
-        ("mysql+pymysql://me:s@cr:e/t@host/db?x=1", "mysql+pymysql://me:***@host/db?x=1"),
-        ("postgresql://:secret@host/db", "postgresql://:***@host/db"),
-        ("postgresql://host/db?user=me&password=secret&x=1",
-         "postgresql://host/db?user=me&password=***&x=1"),
-        ("x://me:secret@[broken/db", "x://me:***@[broken/db"),
-    ],
-)  # fmt: skip
-def test_a_storage_url_is_shown_without_its_password(url: str, shown: str) -> None:
-    assert session.hide_password(url) == shown

@@ -24,11 +24,11 @@ from rich.console import Console
 
 import metatune
 from metatune.errors import RunError
-from metatune.folds import ABOUT
 from metatune.records.folder import RunFolder, write_atomically
 from metatune.records.lease import EXPIRE_SECONDS, acquire, read_lease
 from metatune.records.log import Log
 from metatune.records.rows import Concluded, Ended, Looked, Row
+from metatune.records.several import ABOUT
 from metatune.watch import watch
 
 HERE = Path(__file__).parent

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Concatenate, ParamSpec
+from typing import Concatenate, ParamSpec, cast
 
 import pandas as pd
 
@@ -25,4 +25,4 @@ def of_each(
             return run.each(ask, *args, **options)
         return ask(run, *args, **options)
 
-    return asked
+    return cast("Callable[Concatenate[Run | Runs, P], pd.DataFrame]", asked)

@@ -10,7 +10,17 @@ import typer
 from rich.table import Table
 
 from metatune.cli.results import show_results
-from metatune.cli.shared import Address, RunPath, SpaceFile, Storage, Workers, console, errors
+from metatune.cli.shared import (
+    Address,
+    PyModules,
+    RunPath,
+    SpaceFile,
+    Storage,
+    Wait,
+    Workers,
+    console,
+    errors,
+)
 from metatune.cli.tables import groups_table, shape
 
 if TYPE_CHECKING:
@@ -26,7 +36,9 @@ def run(
         Path | None, typer.Option(help="The run's folder. Default: runs/SPACE-TIME.")
     ] = None,
     address: Address = None,
+    wait: Wait = 0,
     storage: Storage = None,
+    py_module: PyModules = None,
     folds: Annotated[
         bool,
         typer.Option(
@@ -48,7 +60,9 @@ def run(
             seed=seed,
             workers=workers,
             address=address,
+            wait=wait,
             storage=storage,
+            py_modules=py_module or (),
             console=console,
         )
     show_results(path)
@@ -58,7 +72,9 @@ def resume(
     path: RunPath,
     workers: Workers = None,
     address: Address = None,
+    wait: Wait = 0,
     storage: Storage = None,
+    py_module: PyModules = None,
 ) -> None:
     """Go on with a run that was stopped or killed; nothing measured is lost or repeated."""
     from metatune import rotation, session
@@ -66,7 +82,13 @@ def resume(
 
     with _kept(path):
         (rotation if is_rotation(path) else session).resume(
-            path, workers=workers, address=address, storage=storage, console=console
+            path,
+            workers=workers,
+            address=address,
+            wait=wait,
+            storage=storage,
+            py_modules=py_module or (),
+            console=console,
         )
     show_results(path)
 

@@ -25,6 +25,17 @@ Address = Annotated[
         help="A running Ray cluster, such as 'auto' or host:6379. Default: start Ray here."
     ),
 ]
+Wait = Annotated[
+    float,
+    typer.Option(min=0, help="Minutes in which the cluster's autoscaler may bring the CPUs."),
+]
+PyModules = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--py-module",
+        help="A package's folder or a .py file of your own, sent to every worker. May be repeated.",
+    ),
+]
 Storage = Annotated[
     str | None,
     typer.Option(help="Optuna storage URL of the study. Default: a journal in the run's folder."),

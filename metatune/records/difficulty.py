@@ -42,12 +42,13 @@ def tasks_of(run: Run) -> pd.DataFrame:
         **{name: _of_episode(run, name) for name in ("way", "shot", "query")},
     )
     frame["gain"] = sign * (frame["best"] - frame["default"])
-    columns = FRAMES["tasks"].columns
-    frame = frame.reset_index()[[column.name for column in columns]]
-    return frame.astype({
-        column.name: pd.CategoricalDtype(column.choices) if column.choices else column.dtype
-        for column in columns
+    described = FRAMES["tasks"].columns
+    frame = frame.reset_index()[[column.name for column in described]]
+    typed: pd.DataFrame = frame.astype({
+        column.name: pd.CategoricalDtype(list(column.choices)) if column.choices else column.dtype
+        for column in described
     })  # fmt: skip
+    return typed
 
 
 def _of_episode(run: Run, name: str) -> object:

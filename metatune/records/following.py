@@ -7,8 +7,9 @@ from pathlib import Path
 from metatune.errors import RunError
 from metatune.records.folder import RunFolder
 from metatune.records.log import scan, segments
-from metatune.records.parquet import refuse_missing
+from metatune.records.place import Place
 from metatune.records.rows import Row
+from metatune.records.snapshot import refuse_missing
 
 
 class Follower:
@@ -19,7 +20,7 @@ class Follower:
     """
 
     def __init__(self, folder: RunFolder) -> None:
-        refuse_missing(folder)
+        refuse_missing(Place.at(folder.path))
         self._folder = folder
         self._seen: dict[Path, tuple[int, int]] = {}  # bytes and rows of each segment
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import pyarrow.dataset as ds
+from numpy.typing import NDArray
 
 
 def counted(splits: Sequence[str], round_: int | None = None) -> ds.Expression:
@@ -39,12 +40,14 @@ def at_highest_rung(frame: pd.DataFrame, by: Sequence[str] = ("trial",)) -> pd.D
         owner = pd.factorize(owner)[0]
     highest = np.zeros(owner.max(initial=-1) + 1, rung.dtype)
     np.maximum.at(highest, owner, rung)
-    return frame[rung == highest[owner]]
+    kept: pd.DataFrame = frame[rung == highest[owner]]
+    return kept
 
 
-def _coded(column: pd.Series) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], int]:
+def _coded(column: pd.Series) -> tuple[NDArray[np.int64], int]:
     """A number for each value, from 0, and how many there may be."""
     if isinstance(column.dtype, pd.CategoricalDtype):
-        return column.cat.codes.to_numpy(np.int64), len(column.cat.categories)
+        return np.asarray(column.cat.codes, np.int64), len(column.cat.categories)
     codes, known = pd.factorize(column)
-    return codes, len(known)
+    numbers: NDArray[np.int64] = codes.astype(np.int64)
+    return numbers, len(known)

@@ -3,96 +3,152 @@
 from __future__ import annotations
 
 import os
-import platform
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 from uuid import uuid4
 
 import ray
+from ray.autoscaler.sdk import request_resources
+from ray.exceptions import AuthenticationError, GetTimeoutError, RaySystemError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-import metatune
-from metatune.errors import RunError
+from metatune.errors import RunError, one_line
+from metatune.runner import token
 
 OBJECT_STORE = 128 * 2**20  # bytes; results are small, data are read by each worker itself
+LOOK_SECONDS = 120.0  # in which each node must have started a worker and answered
 
 
 @contextmanager
-def connected(address: str | None, workers: int | None, folder: Path) -> Iterator[int]:
+def connected(
+    address: str | None,
+    workers: int | None,
+    folder: Path,
+    *,
+    wait: float = 0.0,
+    py_modules: Sequence[str] = (),
+) -> Iterator[int]:
     """Connect to Ray and yield the number of workers.
 
     Args:
-        address: of a running cluster; None starts Ray on this machine, on loopback.
+        address: of a running cluster; None starts Ray on this machine, on loopback, with a token
+            that nobody else knows.
         workers: trials at a time; None takes every CPU.
         folder: the run's, which every node must see.
+        wait: minutes in which an autoscaler may bring the CPUs.
+        py_modules: folders and files of the user's own code, which every worker gets.
 
     Raises:
-        RunError: no cluster there, versions differ, too few CPUs, or a node without the folder.
+        RunError: no cluster there, no valid token, versions differ, too few CPUs, or a node
+            without the folder.
     """
     if ray.is_initialized():
-        yield _ready(workers, folder)
+        if py_modules:
+            raise RunError("modules of your own are sent on connecting, but Ray is connected")
+        yield _ready(workers, folder, wait)
         return
     on_term = signal.getsignal(signal.SIGTERM)
-    _init(address, workers)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, on_term)  # Ray puts one of its own there
-    try:
-        yield _ready(workers, folder)
-    finally:
-        ray.shutdown()
+    with nullcontext() if address else token.of_our_own():
+        _init(address, workers, list(py_modules))
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_term)  # Ray puts one of its own there
+        try:
+            yield _ready(workers, folder, wait) if address else workers or _cpus()
+        finally:
+            ray.shutdown()
 
 
-def _init(address: str | None, workers: int | None) -> None:
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+def _init(address: str | None, workers: int | None, py_modules: list[str]) -> None:
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if py_modules:
+        options["runtime_env"] = {"py_modules": py_modules}
     if address is None:
         ray.init(
             address="local",
             num_cpus=workers or os.cpu_count(),
             include_dashboard=False,
             object_store_memory=OBJECT_STORE,
-            **quiet,
+            **options,
         )
         return
+    token.check(address)
     try:
-        ray.init(address=address, **quiet)
+        ray.init(address=address, **options)
+    except AuthenticationError:
+        raise token.refused(address) from None
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise RunError(f"no Ray cluster answers at {address}: {error}") from None
+        told = one_line(str(error))
+        if "ersion mismatch" in told:
+            raise RunError(f"the Ray cluster at {address} is of other versions: {told}") from None
+        raise RunError(f"no Ray cluster answers at {address}: {told}") from None
 
 
-def _ready(workers: int | None, folder: Path) -> int:
-    """The number of workers, after a look at every node."""
-    cpus = int(ray.cluster_resources().get("CPU", 0))
-    if cpus < 1 or (workers is not None and workers > cpus):
-        raise RunError(f"the Ray cluster has {cpus} CPUs; {workers or 1} workers were asked for")
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    if len(nodes) > 1:
-        _look_at_nodes(nodes, folder)
+def _cpus() -> int:
+    return int(ray.cluster_resources().get("CPU", 0))
+
+
+def _ready(workers: int | None, folder: Path, wait: float) -> int:
+    """The number of workers, once they have their CPUs and every node was looked at."""
+    if wait:
+        _bring(workers or 1, wait)
+    cpus = _cpus()
+    if cpus < (workers or 1):
+        within = f" within {wait:g} min" if wait else ""
+        raise RunError(
+            f"the Ray cluster has {cpus} CPUs{within}; {workers or 1} workers were asked for"
+        )
+    _look_at_nodes([node for node in ray.nodes() if node["Alive"]], folder)
     return workers or cpus
+
+
+def _bring(cpus: int, minutes: float) -> None:
+    """Ask the autoscaler for CPUs, and wait for them no longer than so many minutes."""
+    until = monotonic() + 60 * minutes
+    request_resources(num_cpus=cpus)
+    try:
+        while _cpus() < cpus and monotonic() < until:
+            sleep(1)
+    finally:
+        request_resources(num_cpus=0)  # from here on what trials ask for is enough
 
 
 def _look_at_nodes(nodes: list[dict[str, Any]], folder: Path) -> None:
     """Refuse nodes of another version, and those that do not see the run's folder."""
     marker = folder / f".marker-{uuid4().hex}"
     marker.write_text(marker.name)
-    ours = (platform.python_version(), ray.__version__, metatune.__version__)
+    look = ray.remote(_look())
+    ours, _ = _look()(str(marker))
+    working = [node for node in nodes if node.get("Resources", {}).get("CPU")]  # no idle head
     try:
-        for node in nodes:
-            if not node.get("Resources", {}).get("CPU"):
-                continue  # a head without work
-            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            look = ray.remote(_versions_and_marker).options(scheduling_strategy=there, num_cpus=0)
-            versions, seen = ray.get(look.remote(str(marker)))
+        seen = [
+            look.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+                num_cpus=0,
+            ).remote(str(marker))
+            for node in working
+        ]
+        for node, answer in zip(working, seen, strict=True):
             name = node["NodeManagerAddress"]
-            if tuple(versions) != ours:
+            try:
+                theirs, text = ray.get(answer, timeout=LOOK_SECONDS)
+            except GetTimeoutError:
+                late = f"node {name} has started no worker within {LOOK_SECONDS:g} s"
+                raise RunError(late) from None
+            except (RaySystemError, ray.exceptions.RayTaskError) as error:
+                told = one_line(str(error).strip().rpartition("\n")[2])
+                raise RunError(f"node {name} cannot run a task: {told}") from None
+            differ = [what for what in ours if ours[what] != theirs[what]]
+            if differ:
                 raise RunError(
-                    f"node {name} runs Python, Ray, metatune {', '.join(versions)}; "
-                    f"this driver runs {', '.join(ours)}: they must be the same"
+                    f"node {name} has {_listed(theirs, differ)}; this driver has "
+                    f"{_listed(ours, differ)}: they must be the same"
                 )
-            if seen != marker.name:
+            if text != marker.name:
                 raise RunError(
                     f"node {name} does not see the run's folder {folder}: "
                     "choose one on storage that all nodes share (--out)"
@@ -101,8 +157,34 @@ def _look_at_nodes(nodes: list[dict[str, Any]], folder: Path) -> None:
         marker.unlink(missing_ok=True)
 
 
-def _versions_and_marker(marker: str) -> tuple[tuple[str, str, str], str | None]:
-    """What a node runs, and what it reads in the run's folder."""
-    path = Path(marker)
-    seen = path.read_text() if path.exists() else None
-    return (platform.python_version(), ray.__version__, metatune.__version__), seen
+def _listed(versions: dict[str, str], names: list[str]) -> str:
+    return ", ".join(f"{name} {versions[name]}" for name in names)
+
+
+def _look() -> Callable[[str], tuple[dict[str, str], str | None]]:
+    """What a node runs, and what it reads in the run's folder.
+
+    A function in a function travels to the node as code: one without metatune can say so.
+    """
+
+    def look(marker: str) -> tuple[dict[str, str], str | None]:
+        import platform
+        from importlib.metadata import PackageNotFoundError, version
+        from pathlib import Path
+
+        found = {"Python": platform.python_version()}
+        for name in ("ray", "torch"):
+            try:
+                found[name] = version(name).partition("+")[0]  # the build for a GPU is the same
+            except PackageNotFoundError:
+                found[name] = "(none)"
+        try:
+            import metatune
+
+            found["metatune"] = metatune.__version__
+        except ImportError:
+            found["metatune"] = "(none)"
+        path = Path(marker)
+        return found, path.read_text() if path.exists() else None
+
+    return look

@@ -28,8 +28,8 @@ class Estimates:
     units: Ints
 
     def __getitem__(self, owner: int) -> Estimate:
-        ends = (float(each[owner]) for each in (self.mean, self.low, self.high))
-        return Estimate(*ends, int(self.units[owner]))
+        mean, low, high = (float(each[owner]) for each in (self.mean, self.low, self.high))
+        return Estimate(mean, low, high, int(self.units[owner]))
 
 
 def estimate_each(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -18,7 +20,9 @@ from metatune.records.reading import read_rows
 from metatune.records.rows import Row, Scored
 from metatune.runner import prepare_ray
 
-prepare_ray(None)  # before any test module imports Ray
+# Before any test module imports Ray. The cluster asks for a token, as those of cluster/ do.
+prepare_ray(None)
+os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
 
 SPACE = """
 family: {name: sinusoid, shot: 5, query: 5}
@@ -46,20 +50,29 @@ verdict: {seeds: 1, best_seeds: 1, finalists: 2, presets: [maml], baselines: [sc
 """
 
 
+NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "node_ip_address": "127.0.0.1"}
+
+
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[str]:
-    """The address of a Ray cluster of two nodes with one CPU each; this process has joined it."""
+def nodes() -> Iterator[Any]:
+    """A Ray cluster of two nodes with one CPU each, behind a token; this process has joined it."""
     import ray
     from ray.cluster_utils import Cluster
 
-    node = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "node_ip_address": "127.0.0.1"}
-    nodes = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
-    nodes.add_node(**node)
+    nodes = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+    nodes.add_node(**NODE)
     nodes.wait_for_nodes()
     ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
-    yield nodes.address
+    yield nodes
     ray.shutdown()
     nodes.shutdown()
+
+
+@pytest.fixture(scope="session")
+def cluster(nodes: Any) -> str:
+    """The address of that cluster."""
+    address: str = nodes.address
+    return address
 
 
 UNDISTURBED_TRIALS = 8
@@ -87,16 +100,25 @@ def space_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def command() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start ``metatune`` as a user would, in a process of its own; none outlives its test."""
+    """Start ``metatune`` as a user would, in a process of its own; none outlives its test.
+
+    ``env`` changes the environment; None takes a name out of it.
+    """
     started: list[subprocess.Popen[str]] = []
 
-    def start(*arguments: object) -> subprocess.Popen[str]:
+    def start(
+        *arguments: object,
+        env: Mapping[str, str | None] | None = None,
+        cwd: Path | None = None,
+    ) -> subprocess.Popen[str]:
+        merged = {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})}
         process = subprocess.Popen(
             [sys.executable, "-m", "metatune", *map(str, arguments)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            cwd=cwd,
+            env={name: value for name, value in merged.items() if value is not None},
             # A suite that was started in the background ignores Ctrl-C, and so would its children.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )

@@ -2,52 +2,113 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import sleep
+from typing import Any
 
+import pytest
+
+import metatune
 from metatune import read_run
+from metatune.errors import RunError
+from metatune.runner.cluster import connected
+from tests.integration.conftest import NODE, SPACE
 
 ROOT = Path(__file__).parents[2]
 Command = Callable[..., "subprocess.Popen[str]"]
 
 
-def test_the_script_starts_nodes_that_a_run_uses(
+NO_TOKEN = {"RAY_AUTH_MODE": None, "RAY_AUTH_TOKEN": None}
+
+
+def refused(process: subprocess.Popen[str], *words: str) -> None:
+    """A sentence with these words, and exit code 2."""
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2, err
+    assert "Traceback" not in err
+    for word in words:
+        assert word in err
+
+
+# --- the script, and the token -------------------------------------------------------------------
+
+
+def test_the_script_starts_nodes_behind_a_token_that_a_run_uses(
     space_file: Path, tmp_path: Path, command: Command
 ) -> None:
     script = subprocess.Popen(
-        [sys.executable, str(ROOT / "cluster/local_multi_node.py"), "--nodes", "2"],
+        [str(ROOT / "cluster" / "local" / "local-multi-node.sh"), "--nodes", "2"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        env={
+            **{name: value for name, value in os.environ.items() if name not in NO_TOKEN},
+            "PYTHON": sys.executable,
+        },
     )
     try:
         assert script.stdout is not None
-        found = re.search(r"2 nodes .* at (127\.0\.0\.1:\d+)", script.stdout.readline())
+        lines = [script.stdout.readline() for _ in range(3)]
+        assert lines[0].startswith("2 nodes with 1 CPU(s) each")
+        exported = dict(re.findall(r"(RAY_AUTH_\w+)=(\S+)", lines[1]))
+        found = re.search(r"--address (127\.0\.0\.1:\d+)", lines[2])
         assert found
+        token = Path(exported["RAY_AUTH_TOKEN_PATH"])
+        assert token.stat().st_mode & 0o077 == 0
+        assert token.parent.stat().st_mode & 0o077 == 0
         path = tmp_path / "run"
-        run = command(
-            "run", space_file, "--address", found[1], "--out", path, "--workers", 2, "--trials", 4
-        )
+        arguments = ("run", space_file, "--address", found[1], "--out", path, "--trials", 2)
+        run = command(*arguments, env={**NO_TOKEN, **exported})
         _, err = run.communicate(timeout=120)
         assert run.returncode == 0, err
         assert (read_run(path).trials["state"] != "running").all()
     finally:
         script.send_signal(signal.SIGINT)
         script.communicate(timeout=30)
+    assert not token.exists()
+
+
+def test_without_the_clusters_token_a_driver_is_refused(
+    cluster: str, space_file: Path, tmp_path: Path, command: Command
+) -> None:
+    wrong = "wrong" * 8
+    cases: list[tuple[dict[str, str | None], str]] = [
+        (NO_TOKEN, "wants a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH"),
+        ({"RAY_AUTH_TOKEN": wrong}, "does not take this token: set RAY_AUTH_MODE=token"),
+        ({"RAY_AUTH_TOKEN": None}, "does not take this token: set RAY_AUTH_MODE=token"),
+        ({"RAY_AUTH_TOKEN": None, "RAY_AUTH_TOKEN_PATH": "/nowhere"}, "found /nowhere: "),
+    ]
+    runs = [
+        command(
+            "run", space_file, "--address", cluster, "--out", tmp_path / f"run-{number}",
+            env={"HOME": str(tmp_path), **environment},
+        )
+        for number, (environment, _) in enumerate(cases)
+    ]  # fmt: skip
+    for run, (_, words) in zip(runs, cases, strict=True):
+        refused(run, words)
+    kept = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert kept
+    assert not any(wrong in path.read_text() for path in kept)
+
+
+# --- refusals ------------------------------------------------------------------------------------
 
 
 def test_no_cluster_at_the_address_is_a_sentence(
     space_file: Path, tmp_path: Path, command: Command
 ) -> None:
     run = command("run", space_file, "--address", "127.0.0.1:1", "--out", tmp_path / "run")
-    _, err = run.communicate(timeout=120)
-    assert run.returncode == 2
-    assert "no Ray cluster answers at 127.0.0.1:1" in err
-    assert "Traceback" not in err
+    refused(run, "no Ray cluster answers at 127.0.0.1:1")
 
 
 def test_more_workers_than_cpus_are_refused(
@@ -56,6 +117,88 @@ def test_more_workers_than_cpus_are_refused(
     run = command(
         "run", space_file, "--address", cluster, "--workers", 64, "--out", tmp_path / "run"
     )
-    _, err = run.communicate(timeout=60)
-    assert run.returncode == 2
-    assert "64 workers were asked for" in err
+    refused(run, "64 workers were asked for")
+
+
+def test_cpus_that_are_to_come_are_waited_for_but_no_longer_than_was_told(
+    nodes: Any, cluster: str, tmp_path: Path
+) -> None:
+    late = "the Ray cluster has 2 CPUs within 0.02 min; 3 workers were asked for"
+    with pytest.raises(RunError, match=late), connected(cluster, 3, tmp_path, wait=0.02):
+        pass
+
+    def workers() -> int:
+        with connected(cluster, 3, tmp_path, wait=2) as count:
+            return count
+
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(workers)
+        sleep(1.5)
+        assert not waiting.done()
+        node = nodes.add_node(**NODE)
+        try:
+            assert waiting.result(timeout=110) == 3
+        finally:
+            nodes.remove_node(node)
+
+
+@pytest.fixture
+def other_node(nodes: Any, tmp_path: Path) -> Iterator[None]:
+    """A third node, on which another metatune and another torch are installed."""
+    other = tmp_path / "other"
+    shutil.copytree(Path(metatune.__file__).parent, other / "metatune")
+    init = other / "metatune" / "__init__.py"
+    init.write_text(init.read_text().replace(f'"{metatune.__version__}"', '"9.9.9"'))
+    about = other / "torch-1.2.3+cpu.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 1.2.3+cpu\n")
+    node = nodes.add_node(**NODE, env_vars={"PYTHONPATH": str(other)})
+    nodes.wait_for_nodes()
+    yield
+    nodes.remove_node(node)
+
+
+def test_a_node_of_other_versions_is_refused_before_any_trial(
+    other_node: None, cluster: str, space_file: Path, tmp_path: Path, command: Command
+) -> None:
+    arguments = ("run", space_file, "--address", cluster, "--out", tmp_path / "run")
+    run = command(*arguments, cwd=tmp_path)  # workers look into the driver's folder first
+    there = "node 127.0.0.1 has torch 1.2.3, metatune 9.9.9; this driver has torch "
+    refused(run, there, f", metatune {metatune.__version__}: they must be the same")
+    assert read_run(tmp_path / "run").trials.empty
+    assert list((tmp_path / "run").glob(".marker*")) == []
+
+
+# --- code of one's own ---------------------------------------------------------------------------
+
+NETWORK = """
+from pathlib import Path
+from torch import nn
+
+def wide(input_shape: tuple[int, ...], note: str) -> nn.Module:
+    with Path(note).open("a") as file:
+        file.write(__file__ + "\\n")
+    return nn.Linear(input_shape[0], 7)
+"""
+
+
+def test_a_package_of_the_users_own_is_sent_to_every_worker(
+    cluster: str, space_file: Path, tmp_path: Path, command: Command
+) -> None:
+    package, note = tmp_path / "elsewhere" / "my_networks", tmp_path / "note"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "linear.py").write_text(NETWORK)
+    own = f"{{kind: own, use: 'my_networks.linear:wide', options: {{note: {note}}}}}"
+    space_file.write_text(SPACE.replace("{kind: mlp, width: 16, depth: 1}", own))
+    arguments = ("run", space_file, "--address", cluster, "--workers", 1, "--trials", 2)
+    refused(command(*arguments, "--out", tmp_path / "without"), "No module named 'my_networks'")
+    path = tmp_path / "run"
+    run = command(*arguments, "--out", path, "--py-module", package)
+    _, err = run.communicate(timeout=120)
+    assert run.returncode == 0, err
+    assert set(read_run(path).trials["state"]) <= {"completed", "stopped"}
+    assert json.loads((path / "run.json").read_text())["py_modules"] == [str(package)]
+    used = note.read_text().splitlines()
+    assert used  # workers import what was sent, not what happens to lie on this machine
+    assert all("py_modules_files" in file for file in used)

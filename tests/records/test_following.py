@@ -8,6 +8,7 @@ import pytest
 from metatune.records.parquet import compact
 
 from metatune.errors import RunError
+from metatune.records.compaction import compact
 from metatune.records.folder import RunFolder
 from metatune.records.following import Follower
 from metatune.records.log import Log, segments, to_line
