@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from handmade import GROUPS, TASKS, Story
 from inline_runner import rows_of
-from metatune.records.folding import tables
 
 import metatune
 from metatune.analysis import paired_differences, performance_profile, task_matrix, verdict_table
+from metatune.records.folding import tables
 from metatune.records.reading import Run
 from metatune.records.rows import Concluded
 

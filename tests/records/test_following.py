@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from metatune.records.parquet import compact
 
 from metatune.errors import RunError
 from metatune.records.compaction import compact

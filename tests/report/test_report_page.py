@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 import pytest
 from handmade import Story
 from inline_runner import rows_of
-from metatune.records.folding import tables
 from rich.console import Console
 from scipy import stats
 from told import HOSTILE, REASON, whole, without_verdict
@@ -25,6 +24,7 @@ import metatune
 from metatune.analysis import verdict_table
 from metatune.cli import results as commands
 from metatune.errors import RunError
+from metatune.records.folding import tables
 from metatune.records.reading import Run
 from metatune.records.rows import Asked, Concluded, Ended, Scored
 from metatune.report import report
