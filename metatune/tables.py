@@ -1,8 +1,9 @@
-"""Frames as tables for the terminal."""
+"""Frames as tables of text, for the terminal and the report alike: each number is written once."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from math import inf
 
 import pandas as pd
@@ -20,17 +21,52 @@ from metatune.strategy import Strategy
 SHOWN = 0.05  # a p value below it
 
 
+@dataclass(frozen=True)
+class Sheet:
+    """A table as text.
+
+    Attributes:
+        title: what stands above it.
+        columns: their headings.
+        words: headings of those that hold words; all others hold numbers.
+        rows: of each row, the text of each cell.
+        keys: of each row, the trial that it is about; empty where rows are about others.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    words: frozenset[str]
+    rows: tuple[tuple[str, ...], ...]
+    keys: tuple[str, ...] = ()
+
+    def rich(self) -> Table:
+        """As a table for the terminal."""
+        table = Table(title=self.title)
+        for column in self.columns:
+            table.add_column(column, justify="left" if column in self.words else "right")
+        for row in self.rows:
+            table.add_row(*row)
+        return table
+
+
 def select_table(run: Run, rows: int) -> Table:
+    """``select_sheet`` for the terminal."""
+    return select_sheet(run, rows).rich()
+
+
+def test_table(run: Run) -> Table:
+    """``test_sheet`` for the terminal."""
+    return test_sheet(run).rich()
+
+
+def select_sheet(run: Run, rows: int) -> Sheet:
     """The leaderboard of all trials by ``select``; a star marks the front where there are costs."""
     frame, metric = leaderboard(run), run.metric
-    table = Table(title=f"Trials by {metric} on select tasks (first {min(rows, len(frame))})")
-    left = ("strategy", "way of learning", "state")
     several = _has_costs(run)
     more = ("ms a task", "front") if several else ()
-    for column in ("", *left, "round", "rung", metric, "gain over the default", *more, "seconds"):
-        table.add_column(column, justify="left" if column in left else "right")
-    for place, (_, row) in enumerate(frame.head(rows).iterrows(), start=1):
-        table.add_row(
+    words = ("strategy", "way of learning", "state")
+    shown = [
+        (
             str(place),
             _name(row),
             _way(row["structure"]),
@@ -42,10 +78,18 @@ def select_table(run: Run, rows: int) -> Table:
             *([_milliseconds(row), _mark(row)] if several else []),
             "" if pd.isna(row["seconds"]) else f"{row['seconds']:.1f}",
         )
-    return table
+        for place, (_, row) in enumerate(frame.head(rows).iterrows(), start=1)
+    ]
+    return Sheet(
+        f"Trials by {metric} on select tasks (first {len(shown)})",
+        ("", *words, "round", "rung", metric, "gain over the default", *more, "seconds"),
+        frozenset(words),
+        tuple(shown),
+        tuple(map(str, frame.index[:rows])),
+    )
 
 
-def test_table(run: Run) -> Table:
+def test_sheet(run: Run) -> Sheet:
     """The entrants of the verdict on ``test``."""
     frame, metric = verdict_table(run), run.metric
     final = run.verdicts.iloc[-1]
@@ -53,22 +97,17 @@ def test_table(run: Run) -> Table:
     least, most = trainings.min(), trainings.max()
     seeds = f"{least} to {most} trainings each" if least < most else f"{most} trainings each"
     seeds = "one training each" if most == 1 else seeds
-    table = Table(title=f"Verdict: {metric} on unseen test tasks ({final['claim']}, {seeds})")
-    table.add_column("", justify="right")
-    table.add_column("strategy")
-    for column in (metric, "95 % interval", "gain over the default", "gain over the rival"):
-        table.add_column(column, justify="right")
-    table.add_column("rank", justify="right")
-    table.add_column("select > confirm", justify="right")
-    table.add_column("train s", justify="right")
-    table.add_column("ms a task", justify="right")
-    if several := _has_costs(run):
-        table.add_column("front", justify="right")
+    several = _has_costs(run)
+    columns = (
+        "", "strategy", metric, "95 % interval", "gain over the default", "gain over the rival",
+        "rank", "select > confirm", "train s", "ms a task", *(("front",) if several else ()),
+    )  # fmt: skip
+    shown = list[tuple[str, ...]]()
     for place, (trial, row) in enumerate(frame.iterrows(), start=1):
         marks = {final["winner"]: " (winner)", final["rival"]: " (rival)"}
         mark = " (winner, rival)" if len(marks) == 1 and trial in marks else marks.get(trial, "")
         low, high = (show_score(row[end], metric) for end in ("low", "high"))
-        table.add_row(
+        told = (
             str(place),
             _name(row) + mark,
             show_score(row["score"], metric),
@@ -84,25 +123,41 @@ def test_table(run: Run) -> Table:
             _milliseconds(row),
             *([_mark(row)] if several else []),
         )
-    return table
+        shown.append(told)
+    return Sheet(
+        f"Verdict: {metric} on unseen test tasks ({final['claim']}, {seeds})",
+        columns,
+        frozenset({"strategy"}),
+        tuple(shown),
+        tuple(map(str, frame.index)),
+    )
 
 
 def rotation_table(found: Rotated, metric: str) -> Table:
+    """``rotation_sheet`` for the terminal."""
+    return rotation_sheet(found, metric).rich()
+
+
+def rotation_sheet(found: Rotated, metric: str) -> Sheet:
     """Winner against rival and default on each group that was in ``test`` of a fold."""
-    table = Table(title=f"Over {found.frame['fold'].nunique()} folds: {metric} on test tasks")
-    left = ("group", "winner", "rival")
+    words = ("group", "winner", "rival")
     better = ("over the rival", "over the default")
-    for column in ("fold", *left, "tasks", "winner's", "rival's", "default's", *better):
-        table.add_column(column, justify="left" if column in left else "right")
-    for _, row in found.frame.iterrows():
-        table.add_row(
+    rows = [
+        (
             str(row["fold"]),
-            *(str(row[name]) for name in left),
+            *(str(row[name]) for name in words),
             str(row["tasks"]),
             *(show_score(row[f"{role}_score"], metric) for role in ROLES),
             *(show_gain(row[name], -inf, inf, metric) for name in ("over_rival", "gain")),
         )
-    return table
+        for _, row in found.frame.iterrows()
+    ]
+    return Sheet(
+        f"Over {found.frame['fold'].nunique()} folds: {metric} on test tasks",
+        ("fold", *words, "tasks", "winner's", "rival's", "default's", *better),
+        frozenset(words),
+        tuple(rows),
+    )
 
 
 def rotation_text(found: Rotated, metric: str) -> str:

@@ -31,7 +31,7 @@ SPACES = sorted((ROOT / "search_spaces").glob("*.yaml"))
 TINY = SPACE.replace("seeds: 2", "seeds: 1").replace("full: 1800", "full: 900")
 COMMANDS = (
     "init", "baselines", "run", "resume", "leaderboard", "watch", "validate", "prior", "families",
-    "strategies", "export", "adapt",
+    "strategies", "export", "adapt", "report",
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from metatune.analysis.asking import of_each
+from metatune.analysis.memory import once
 from metatune.objectives import COSTS, on_front
 from metatune.records.newest import at_highest_rung, counted
 from metatune.records.reading import Run
@@ -25,6 +26,7 @@ SELECT_COLUMNS = (
 
 
 @of_each
+@once
 def leaderboard(run: Run) -> pd.DataFrame:
     """Every trial by its newest scores on ``select``, best first; and an ensemble of leaders.
 
@@ -78,12 +80,27 @@ def pareto(run: Run, round_: int | None = None) -> pd.DataFrame:
     Returns:
         Rows of ``leaderboard``, the best by score first.
     """
-    board = leaderboard(run)
-    front = board[board["pareto"]]
-    newest = front["round"].max() if round_ is None else round_
-    front = front[front["round"] == newest]
+    able = candidates(run, round_)
+    front = able[able["pareto"]]
     by = [run.sign * front["score"], *(-front[name] for name in costs_of(run))]
     return front.iloc[np.lexsort([-merit.to_numpy(float) for merit in reversed(by)])]
+
+
+@of_each
+def candidates(run: Run, round_: int | None = None) -> pd.DataFrame:
+    """The completed trials of a round that may lead: of these are the fronts.
+
+    Args:
+        run, round_: as of ``pareto``.
+
+    Returns:
+        Rows of ``leaderboard``, the best by score first. Trials that only find out, such as the
+        gradient's, are left out.
+    """
+    board = leaderboard(run)
+    able = board[_may_lead(board)]
+    newest = able["round"].max() if round_ is None else round_
+    return able[able["round"] == newest]
 
 
 def costs_of(run: Run) -> tuple[str, ...]:
@@ -177,11 +194,16 @@ def _on_their_rounds_front(
     board: pd.DataFrame, sign: int, costs: Sequence[str]
 ) -> NDArray[np.bool_]:
     """Marks those of the completed trials that may lead."""
-    may_lead = (board["state"] == "completed") & ~board["origin"].isin(FINDING_OUT)
     fronts: list[object] = []
-    for _, of_round in board[may_lead].groupby("round"):
+    for _, of_round in board[_may_lead(board)].groupby("round"):
         fronts += of_round.index[front_of(of_round, sign, costs)].to_list()
     return board.index.isin(fronts)
+
+
+def _may_lead(board: pd.DataFrame) -> pd.Series:
+    """Which trials are complete, and not there only to find out."""
+    able: pd.Series = (board["state"] == "completed") & ~board["origin"].isin(FINDING_OUT)
+    return able
 
 
 def front_of(frame: pd.DataFrame, sign: int, costs: Sequence[str]) -> NDArray[np.bool_]:

@@ -6,10 +6,14 @@ import pandas as pd
 import pyarrow.dataset as ds
 
 from metatune.analysis.asking import of_each
+from metatune.analysis.boards import leaderboard
 from metatune.analysis.verdicts import verdict_table
 from metatune.records.newest import at_highest_rung, counted
 from metatune.records.reading import Run
 from metatune.records.rows import FINDING_OUT
+
+LEADERS = 6
+"""Who counts as a finalist before the run has named any."""
 
 
 @of_each
@@ -76,3 +80,27 @@ def generalisation_gap(run: Run) -> pd.DataFrame:
     for split in ("confirm", "test"):
         frame[f"{split}_drop"] = sign * (frame["select"] - frame[split])
     return frame
+
+
+@of_each
+def learning_curves(run: Run) -> pd.DataFrame:
+    """The finalists' scores on ``select``, rung by rung.
+
+    Returns:
+        A row a finalist and rung: ``trial``, ``name``, ``round``, ``rung``, ``resource`` in
+        forward-equivalents, ``train_seconds``, ``train_loss`` since the rung before, and ``score``
+        in the metric's units. Finalists are those of the verdict, or of a look at ``confirm``
+        before it; before both, the ``LEADERS`` first of the leaderboard. All are of one round, and
+        so were scored on the same tasks. Ensembles are not trained and left out.
+    """
+    looks = run.looks[run.looks["trials"].map(len) > 1]
+    first = leaderboard(run).index[:LEADERS].to_list()
+    finalists = looks["trials"].iloc[-1] if len(looks) else first
+    trials = run.read("trials", ["name", "round", "origin"])
+    trials = trials[trials.index.isin(finalists) & (trials["origin"] != "ensemble")]
+    trials = trials[trials["round"] == trials["round"].max()]
+    columns = ["trial", "round", "rung", "resource", "train_seconds", "train_loss", "score"]
+    curves = run.read("curves", columns, counted(["select"]))
+    curves = curves[curves["trial"].isin(trials.index)]
+    curves.insert(1, "name", curves["trial"].map(trials["name"]))
+    return curves.sort_values(["trial", "rung"], kind="stable", ignore_index=True)

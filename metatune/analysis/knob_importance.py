@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from metatune.analysis.asking import of_each
 from metatune.analysis.boards import leaderboard
+from metatune.errors import RunError
+from metatune.objectives import COSTS, SCORE
 from metatune.records.reading import Run
 
 BEST = 0.25
@@ -27,7 +29,7 @@ LEAST = 8  # trials that have a knob, to say anything of it
 
 
 @of_each
-def importance(run: Run, best: float = BEST) -> pd.DataFrame:
+def importance(run: Run, best: float = BEST, objective: str = SCORE) -> pd.DataFrame:
     """How far the best trials of a run differ from all others, knob by knob.
 
     Compared are the paired differences to the default, each at the highest rung where a trial was
@@ -38,6 +40,8 @@ def importance(run: Run, best: float = BEST) -> pd.DataFrame:
     Args:
         run: finished or going on.
         best: the share of trials that are the best, in (0, 1).
+        objective: by what they are the best: ``score``, or a cost such as ``adapt_seconds``,
+            compared as the ratio to the default's in the same round.
 
     Returns:
         A frame indexed by ``knob``, the most important first: ``importance``, the Pearson
@@ -45,15 +49,18 @@ def importance(run: Run, best: float = BEST) -> pd.DataFrame:
         random would have on average, at least 0, as shares of 1; ``trials``, how many have the
         knob; ``favoured``, the bin or choice that is most over-represented among the best. Empty
         with fewer than ``LEAST`` trials. With a few dozen trials these are hints, not findings.
+
+    Raises:
+        RunError: there is no such objective.
     """
-    ranked = _ranked(run)
+    ranked = _ranked(run, objective)
     names = list(dict.fromkeys(name for params in ranked["params"] for name in params))
     rows = list[dict[str, Any]]()
     for name in names:
         known = ranked[[name in params for params in ranked["params"]]]
         if len(known) < LEAST:
             continue
-        bins, labels = _binned([params[name] for params in known["params"]])
+        bins, labels = binned([params[name] for params in known["params"]])
         top = np.zeros(len(known), bool)
         top[np.argsort(-known["rank"].to_numpy(), kind="stable")[: _count(best, len(known))]] = True
         found, favoured = _divergence(bins, top, len(labels))
@@ -66,24 +73,37 @@ def importance(run: Run, best: float = BEST) -> pd.DataFrame:
     return frame.sort_values("importance", ascending=False, kind="stable").set_index("knob")
 
 
-def _ranked(run: Run) -> pd.DataFrame:
+def _ranked(run: Run, objective: str) -> pd.DataFrame:
     """Trials with knobs that were scored: their knobs, and their rank, high is better."""
     board = leaderboard(run)
-    frame = board[["rung", "state", "gain"]].join(run.read("trials", ["params"]))
-    frame = frame[frame["gain"].notna() & frame["params"].notna()]
-    done = frame["state"] == "completed"
-    # Who came further is ranked first: the others were stopped because they were behind.
-    level = frame["rung"].astype(float).mask(done, np.inf)
-    frame = frame.assign(level=level).sort_values(["level", "gain"])
+    level: pd.Series | float = 0.0
+    if objective == SCORE:
+        done = board["state"] == "completed"
+        # Who came further is ranked first: the others were stopped because they were behind.
+        level, merit = board["rung"].astype(float).mask(done, np.inf), board["gain"]
+    elif objective in COSTS:
+        merit = -_ratio_to_default(board, objective)
+    else:
+        raise RunError(f"found objective {objective!r}; allowed: {', '.join((SCORE, *COSTS))}")
+    ranks = pd.DataFrame({"level": level, "merit": merit}, board.index)
+    frame = ranks.join(run.read("trials", ["params"]))
+    frame = frame[frame["merit"].notna() & frame["params"].notna()]
+    frame = frame.sort_values(["level", "merit"])
     params = [json.loads(text) for text in frame["params"]]
     return pd.DataFrame({"params": params, "rank": range(len(params))})
+
+
+def _ratio_to_default(board: pd.DataFrame, cost: str) -> pd.Series:
+    """A cost over the default's of the same round; missing where that is not known."""
+    defaults = board[board["origin"] == "default"].drop_duplicates("round").set_index("round")
+    return (board[cost] / board["round"].map(defaults[cost])).astype(float)
 
 
 def _count(best: float, trials: int) -> int:
     return max(2, round(best * trials))
 
 
-def _binned(values: Sequence[Any]) -> tuple[NDArray[np.int64], list[str]]:
+def binned(values: Sequence[Any]) -> tuple[NDArray[np.int64], list[str]]:
     """The bin of each value, and what each bin holds, in words."""
     numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
     keys = list(values) if numbers else [json.dumps(v) for v in values]

@@ -11,6 +11,7 @@ import pyarrow.dataset as ds
 
 from metatune.analysis.asking import of_each
 from metatune.analysis.boards import costs_of, defaults_of, front_of, named
+from metatune.analysis.memory import once
 from metatune.records.newest import at_highest_rung, counted
 from metatune.records.reading import Run
 from metatune.statistics import (
@@ -34,6 +35,7 @@ TEST_COLUMNS = (
 
 
 @of_each
+@once
 def verdict_table(run: Run) -> pd.DataFrame:
     """The entrants of the verdict on ``test``, best first; empty before the verdict.
 

@@ -11,7 +11,7 @@ import metatune
 from metatune.cli.artifacts import adapt, export
 from metatune.cli.data import baselines, init
 from metatune.cli.listings import families, strategies
-from metatune.cli.results import leaderboard, prior, watch
+from metatune.cli.results import leaderboard, prior, report, watch
 from metatune.cli.search import resume, run, validate
 from metatune.cli.shared import console, errors
 from metatune.errors import MetatuneError
@@ -27,8 +27,8 @@ app = typer.Typer(
 )
 # In the order of somebody's first day.
 for command in (
-    init, baselines, validate, run, resume, watch, leaderboard, export, adapt, prior, families,
-    strategies,
+    init, baselines, validate, run, resume, watch, leaderboard, report, export, adapt, prior,
+    families, strategies,
 ):  # fmt: skip
     app.command()(command)
 

@@ -1,4 +1,4 @@
-"""Commands that look at what runs measured: `leaderboard`, `watch` and `prior`."""
+"""Commands that look at what runs measured: `leaderboard`, `watch`, `report` and `prior`."""
 
 from __future__ import annotations
 
@@ -66,6 +66,25 @@ def _about_event_files(folder: Path) -> str:
     return f"Event files: {folder}. Open them with: tensorboard --logdir {folder}{missing}"
 
 
+def report(
+    path: RunPath,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The file. Default: RUN/report.html.")
+    ] = None,
+    plots: Annotated[
+        Path | None, typer.Option(help="A folder for each figure as PNG and SVG. Default: none.")
+    ] = None,
+) -> None:
+    """Write one page that says what a run found, to read and to hand on; also while it goes on."""
+    from metatune.report import report as write
+
+    page, *others = write(path, out=out, plots=plots)
+    console.print(f"Written: {page}", soft_wrap=True, highlight=False)
+    for file in others:
+        console.print(f"Written: {file}", soft_wrap=True, highlight=False)
+    console.print("It is one file that needs no network: open it in a browser.", highlight=False)
+
+
 def prior(
     paths: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, a Parquet file.")],
@@ -98,7 +117,9 @@ def show_results(path: Path) -> None:
             f'print(rotated(metatune.read_runs("{path}")).frame)'
         )
     console.print(
-        f"  metatune leaderboard {path}\n  python -c '{code}'", soft_wrap=True, highlight=False
+        f"  metatune report {path}\n  metatune leaderboard {path}\n  python -c '{code}'",
+        soft_wrap=True,
+        highlight=False,
     )
 
 

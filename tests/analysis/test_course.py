@@ -9,7 +9,13 @@ from handmade import Story
 from inline_runner import rows_of
 
 import metatune
-from metatune.analysis import best_over_time, generalisation_gap, regret, verdict_table
+from metatune.analysis import (
+    best_over_time,
+    generalisation_gap,
+    learning_curves,
+    regret,
+    verdict_table,
+)
 from metatune.records.reading import Run
 from metatune.records.rows import Scored
 
@@ -69,3 +75,24 @@ def test_before_anything_is_complete_there_are_frames_without_rows() -> None:
     assert best_over_time(story.run()).empty
     assert regret(story.run()).empty
     assert generalisation_gap(story.run()).empty
+
+
+def test_learning_curves_are_the_finalists_rungs_on_select(run: Run, finished: Path) -> None:
+    frame = learning_curves(run)
+    assert set(frame["trial"]) == set(run.looks.iloc[-1]["trials"])
+    for row in rows_of(finished):
+        if isinstance(row, Scored) and (row.split, row.replica) == ("select", 0):
+            own = frame[(frame["trial"] == row.trial) & (frame["rung"] == row.rung)]
+            if row.trial in set(frame["trial"]):
+                expected = [row.resource, sum(row.scores) / len(row.scores)]
+                assert own[["resource", "score"]].to_numpy()[0].tolist() == pytest.approx(expected)
+
+
+def test_before_any_look_learning_curves_are_of_the_first_of_the_leaderboard() -> None:
+    story = Story()
+    for number in range(8):
+        story.trial(f"new-{number}", 0.1 * number, 0.1 * number, 0.1 * number)
+    frame = learning_curves(story.run())
+    assert set(frame["name"]) == {f"new-{number}" for number in range(2, 8)}
+    assert frame["rung"].to_list() == [1, 2, 3] * 6
+    assert learning_curves(Story().run()).empty

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import metatune
-from metatune.analysis.knob_importance import _binned, _divergence, importance
+from metatune.analysis.knob_importance import _divergence, binned, importance
 from metatune.records.reading import Run
 
 
@@ -68,12 +68,12 @@ def test_what_chance_brings_is_taken_off() -> None:
 
 
 def test_numbers_fall_into_bins_of_equally_many_and_few_values_stay_as_they_are() -> None:
-    bins, labels = _binned(list(np.geomspace(1e-4, 1, 80)))
+    bins, labels = binned(list(np.geomspace(1e-4, 1, 80)))
     assert np.bincount(bins).tolist() == [10] * 8
     assert labels[0].startswith("0.0001 to ")
-    bins, labels = _binned([1, 4, 1, 16])
+    bins, labels = binned([1, 4, 1, 16])
     assert (bins.tolist(), labels) == ([0, 1, 0, 2], ["1", "4", "16"])
-    bins, labels = _binned([True, "ridge", True])
+    bins, labels = binned([True, "ridge", True])
     assert (bins.tolist(), labels) == ([1, 0, 1], ["ridge", "true"])
 
 

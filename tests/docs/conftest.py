@@ -26,6 +26,7 @@ strategy:
     prototypes: {head: {kind: prototypes, scale: {float: [0.1, 30.0], log: true}}}
     ridge: {head: {kind: ridge, penalty: {float: [0.01, 100.0], log: true}}}
   meta: {rule: first_order}
+  outer: {lr: {float: [0.001, 0.01], log: true}}
 verdict: {seeds: 1, best_seeds: 1, finalists: 2, baselines: [nearest_neighbour]}
 """
 CUSTOMERS = """\

@@ -50,6 +50,9 @@ verdict: {seeds: 1, best_seeds: 1, finalists: 2, presets: [maml], baselines: [sc
 """
 
 
+# Where any run will do.
+QUICK = SPACE.replace("count: 2", "count: 1").replace("full: 30000", "full: 3000")
+
 NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "node_ip_address": "127.0.0.1"}
 
 

@@ -21,7 +21,7 @@ import metatune
 from metatune import read_run
 from metatune.errors import RunError
 from metatune.runner.cluster import connected
-from tests.integration.conftest import NODE, SPACE
+from tests.integration.conftest import NODE, QUICK
 
 ROOT = Path(__file__).parents[2]
 Command = Callable[..., "subprocess.Popen[str]"]
@@ -45,6 +45,7 @@ def refused(process: subprocess.Popen[str], *words: str) -> None:
 def test_the_script_starts_nodes_behind_a_token_that_a_run_uses(
     space_file: Path, tmp_path: Path, command: Command
 ) -> None:
+    space_file.write_text(QUICK)
     script = subprocess.Popen(
         [str(ROOT / "cluster" / "local" / "local-multi-node.sh"), "--nodes", "2"],
         stdout=subprocess.PIPE,
@@ -190,7 +191,7 @@ def test_a_package_of_the_users_own_is_sent_to_every_worker(
     (package / "__init__.py").touch()
     (package / "linear.py").write_text(NETWORK)
     own = f"{{kind: own, use: 'my_networks.linear:wide', options: {{note: {note}}}}}"
-    space_file.write_text(SPACE.replace("{kind: mlp, width: 16, depth: 1}", own))
+    space_file.write_text(QUICK.replace("{kind: mlp, width: 16, depth: 1}", own))
     arguments = ("run", space_file, "--address", cluster, "--workers", 1, "--trials", 2)
     refused(command(*arguments, "--out", tmp_path / "without"), "No module named 'my_networks'")
     path = tmp_path / "run"

@@ -12,6 +12,8 @@ from time import sleep
 
 import pytest
 
+from tests.integration.conftest import QUICK
+
 Command = Callable[..., "subprocess.Popen[str]"]
 OWN_ENVIRONMENT = {"RAY_AUTH_MODE": None, "RAY_AUTH_TOKEN": None}
 
@@ -58,6 +60,7 @@ def test_a_run_listens_on_loopback_alone_and_keeps_its_token_to_itself(
 ) -> None:
     home = tmp_path / "home"
     home.mkdir()
+    space_file.write_text(QUICK)
     run = command(
         "run", space_file, "--workers", 2, "--out", tmp_path / "run", "--trials", 4,
         env={"HOME": str(home), **OWN_ENVIRONMENT},

@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from metatune import read_run
+from tests.integration.conftest import QUICK
 
 ROOT = Path(__file__).parents[2]
 APART = ["unshare", "--map-root-user", "--net", "--pid", "--fork", "--mount-proc", "--kill-child"]
@@ -72,7 +73,7 @@ def slurm(tmp_path: Path) -> Iterator[dict[str, str]]:
 def test_the_batch_script_runs_a_search_and_leaves_no_token(
     slurm: dict[str, str], space_file: Path, tmp_path: Path
 ) -> None:
-    space_file.write_text(space_file.read_text().replace("trials: 10", "trials: 2"))
+    space_file.write_text(QUICK.replace("trials: 10", "trials: 2"))
     script = ROOT / "cluster" / "slurm" / "metatune.sbatch"
     shell = 'ip link set lo up && exec bash "$@"'
     run = tmp_path / "run"

@@ -42,10 +42,14 @@ def now(folder: RunFolder) -> Snapshot:
     return snapshot(Place.at(folder.path))
 
 
-@pytest.fixture
-def about(tmp_path: Path) -> RunFolder:
+def with_family(path: Path) -> RunFolder:
     """An empty run that knows its family."""
-    folder = RunFolder.create(tmp_path / "run")
+    folder = RunFolder.create(path)
     told = {"family": {"name": "glyphs", "metric": "accuracy", "sign": 1}}
     write_atomically(folder.info, json.dumps(told))
     return folder
+
+
+@pytest.fixture
+def about(tmp_path: Path) -> RunFolder:
+    return with_family(tmp_path / "run")

@@ -7,6 +7,7 @@ import logging
 import shutil
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from metatune.records.rows import to_plain
 from metatune.records.schema import FRAMES
 
 from . import strategies_of_rows as some
-from .conftest import append
+from .conftest import append, with_family
 
 
 def asked(run: Run) -> None:
@@ -62,6 +63,19 @@ def whole(tmp_path_factory: pytest.TempPathFactory, finished: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """The same with rows by hand, of some bytes."""
+    folder = with_family(tmp_path_factory.mktemp("small") / "run")
+    *rows, looked, turned, concluded = some.a_run(3)
+    test = [some.a_scored(n, rung=2, split="test", replica=1) for n in range(2)]
+    default = replace(rows[0], origin="default")  # type: ignore[type-var]
+    append(folder, default, *rows[1:], *test)
+    compact(folder)
+    append(folder, looked, turned, concluded)
+    return folder
+
+
 @pytest.fixture
 def copy(whole: Path, tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "run"
@@ -78,13 +92,13 @@ def files(path: Path) -> list[Path]:
 # --- any damage -----------------------------------------------------------------------------------
 
 
-@settings(max_examples=25)
+@settings(max_examples=max(8, settings.default.max_examples // 5))
 @given(st.data())
 def test_bytes_that_flip_or_are_cut_off_are_mended_or_told(
-    whole: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+    small: RunFolder, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     path = tmp_path_factory.mktemp("damaged") / "run"
-    shutil.copytree(whole, path)
+    shutil.copytree(small.path, path)
     hurt = data.draw(st.sampled_from([each.relative_to(path) for each in files(path)]))
     content = bytearray((path / hurt).read_bytes())
     at = data.draw(st.integers(0, len(content) - 1))
@@ -94,7 +108,7 @@ def test_bytes_that_flip_or_are_cut_off_are_mended_or_told(
         del content[at:]
     (path / hurt).write_bytes(content)
     if sentence(path) is None and hurt.suffix == ".parquet":
-        some.same_frames(read_run(path), read_run(whole))
+        some.same_frames(read_run(path), read_run(small.path))
     shutil.rmtree(path)
 
 
