@@ -20,6 +20,7 @@ from typing import Any
 from rich.console import Console
 
 import metatune
+from metatune import own
 from metatune.budget import seldom
 from metatune.driver import Driver
 from metatune.errors import DataError, OptionError, RunError, hide_password
@@ -39,7 +40,6 @@ from metatune.runner import check_address, own_modules, prepare_ray
 from metatune.space import Space, fold_file, load_space, load_yaml, resolve
 from metatune.space.families import Family, Rotating
 from metatune.space.source import Problem, refuse
-from metatune.strategy import own
 from metatune.tasks.base import SPLITS, Episode, FamilyInfo, TaskFamily, notes_of
 from metatune.tasks.registry import family_names, open_family
 
@@ -98,7 +98,7 @@ def family_of(space: Space, code: str | None) -> tuple[TaskFamily, dict[str, Any
     Raises:
         SpaceError, DataError: it cannot be opened, in a sentence each.
     """
-    options = space.family.options(None if code is None else Path(code))
+    options = space.family.plain_options(None if code is None else Path(code))
     try:
         return open_family(space.family.name, space.family.data_dir, options), options
     except OptionError as error:
@@ -123,7 +123,10 @@ def tasks_of(what: str) -> tuple[TaskFamily, Episode]:
         allowed = f"{', '.join(family_names())}, or a space file"
         raise DataError(f"families: found {what!r}; allowed: {allowed}")
     space = load_space(what)
-    family, _ = family_of(space, folder_of(space))
+    code = folder_of(space)
+    if code is not None:
+        own.look_in(code)
+    family, _ = family_of(space, code)
     return family, space.fitted(family.info).episode
 
 

@@ -16,7 +16,7 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from metatune import checkpoint
+from metatune import checkpoint, own
 from metatune.blend import blend, choose, stacked
 from metatune.errors import Diverged
 from metatune.evaluation import Scores, evaluation_tasks, judge, score_by_batch, scores_jointly
@@ -30,7 +30,7 @@ from metatune.learners.pooled import PooledModel, fit_pooled
 from metatune.learners.resource import pooled_cost, pooled_tasks, step_cost
 from metatune.learners.training import Course, TrainingState, start_training, train
 from metatune.seeds import derive_seed
-from metatune.strategy import Pooled, Strategy, own
+from metatune.strategy import Pooled, Strategy
 from metatune.tasks.base import TaskBatch, TaskFamily
 from metatune.tasks.registry import open_family
 

@@ -19,7 +19,7 @@ HEAVY = {"ray", "optuna", "torch", "pandas"}
 
 LAYERS: list[tuple[str, ...]] = [
     ("",),  # the package itself: names that are loaded when they are first used
-    ("errors", "seeds", "statistics", "objectives"),
+    ("errors", "seeds", "statistics", "objectives", "own"),
     ("tasks",),
     ("strategy", "presets"),
     ("gradient",),

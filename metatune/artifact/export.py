@@ -34,13 +34,13 @@ from metatune.errors import ArtifactError, Diverged
 from metatune.history import History, Trial
 from metatune.learners.arrays import KINDS
 from metatune.learners.interface import Tensors
+from metatune.own import load_own, look_in
 from metatune.plan import Plan
 from metatune.records.folder import RunFolder
 from metatune.records.reading import read_rows, read_run
 from metatune.seeds import derive_seed
 from metatune.session import planned
 from metatune.strategy import Pooled, Strategy
-from metatune.strategy.own import load_own, look_in
 from metatune.tasks.base import TaskFamily
 from metatune.tasks.registry import open_family
 from metatune.tasks.whole import WholeFamily

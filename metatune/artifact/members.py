@@ -19,8 +19,8 @@ from metatune.learners.arrays import Arrays, from_arrays, to_arrays
 from metatune.learners.interface import Learner, Params, Tensors
 from metatune.learners.learner import build_learner
 from metatune.learners.pooled import PooledModel, summary_length
+from metatune.own import Room
 from metatune.strategy import OwnBackbone, OwnHead, OwnPart, Pooled, Strategy
-from metatune.strategy.own import Room
 from metatune.tasks.base import FamilyInfo
 
 _TRAINING_ONLY = re.compile(r"(^|\.)(fold\d+|joint)\.")
@@ -182,7 +182,7 @@ def _misfit(wanted: Params, found: Params) -> str | None:
 
 
 ROOMS: dict[str, Room] = {"backbone": "backbones", "head": "heads", "learner": "learners"}
-"""Where ``strategy.own`` looks for each."""
+"""Where ``metatune.own`` looks for each."""
 
 
 def own_parts(strategy: Strategy) -> Iterator[tuple[str, OwnPart]]:

@@ -101,7 +101,7 @@ def look_at_series(
         "step": step,
         "time_format": time_format,
     }
-    columns = ForecastOptions.of(options_of(Forecast, asked).options(None)).columns()
+    columns = ForecastOptions.of(options_of(Forecast, asked).plain_options(None)).columns()
     read = read_series(columns)
     counts = len(read.names)
     said = [
@@ -117,7 +117,7 @@ def look_at_series(
 
     def opened(shape: Mapping[str, Any]) -> tuple[Forecast, ForecastFamily]:
         options = options_of(Forecast, {**asked, **shape})
-        return options, as_forecasts(read, ForecastOptions.of(options.options(None)))
+        return options, as_forecasts(read, ForecastOptions.of(options.plain_options(None)))
 
     options, family = _fitting(map(opened, _shapes(read.step)))
     family.check(options.episode)

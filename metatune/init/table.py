@@ -161,7 +161,7 @@ def _opened(
 ) -> TableFamily:
     asked = {"data": list(data), "task": task, "target": target, "group": group}
     options = options_of(Table, {**asked, "predict": predict, "metric": metric, "way": way})
-    family = open_family("table", None, options.options(None))
+    family = open_family("table", None, options.plain_options(None))
     assert isinstance(family, TableFamily)
     return family
 

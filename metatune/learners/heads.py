@@ -21,7 +21,7 @@ from metatune.learners import kernels, padding
 from metatune.learners.amortised import NeuralProcess
 from metatune.learners.implicit import Product, at_solution, conjugate_gradients
 from metatune.learners.interface import Examples, Head, Params
-from metatune.strategy.own import load_own
+from metatune.own import load_own
 
 Views = Mapping[str, tuple[int, int]]
 

@@ -30,9 +30,9 @@ from metatune.learners.interface import (
     under,
 )
 from metatune.learners.linear_head import LinearHead
+from metatune.own import load_own
 from metatune.seeds import derive_seed
 from metatune.strategy import Linear, Seeds, Steps, Strategy
-from metatune.strategy.own import load_own
 from metatune.tasks.base import FamilyInfo
 
 

@@ -12,8 +12,8 @@ from torch.func import functional_call
 
 from metatune.errors import SpaceError
 from metatune.learners.interface import Backbone, Params
+from metatune.own import load_own
 from metatune.strategy import OwnBackbone
-from metatune.strategy.own import load_own
 
 
 def own_backbone(part: OwnBackbone, input_shape: tuple[int, ...]) -> Backbone:

@@ -15,8 +15,8 @@ from torch import Tensor
 from metatune.learners.arrays import Predictor, log_shares
 from metatune.learners.interface import Tensors, to_tensors
 from metatune.learners.padding import by_size, put
+from metatune.own import load_own
 from metatune.strategy import Pooled
-from metatune.strategy.own import load_own
 from metatune.tasks.base import FamilyInfo, TaskBatch
 
 Floats = NDArray[np.floating[Any]]

@@ -23,43 +23,37 @@ Params = dict[str, bool | int | float | str | None]
 class Incumbent(Section):
     """A strategy that leads, and the name under which it was found."""
 
-    name: str
-    strategy: Strategy
+    name: str = Field(description="under which it was found")
+    strategy: Strategy = Field(description="as plain data")
 
 
 class Seen(Section):
-    """What an earlier round learned of one point of the space.
+    """What an earlier round learned of one point of the space."""
 
-    Attributes:
-        params: values of the knobs by name.
-        state: how its trial ended; ``lost`` for diverged and failed ones.
-        gains: rung and mean paired difference to the default there; higher is better.
-        costs: by the name of each cost among the objectives, rung and log ratio to the default's
-            there; lower is better.
-    """
-
-    params: Params
-    state: Literal["completed", "stopped", "lost"]
-    gains: tuple[tuple[int, float], ...] = ()
-    costs: dict[str, tuple[tuple[int, float], ...]] = Field(default_factory=dict)
+    params: Params = Field(description="values of the knobs by name")
+    state: Literal["completed", "stopped", "lost"] = Field(
+        description="how its trial ended; `lost`: diverged or failed"
+    )
+    gains: tuple[tuple[int, float], ...] = Field(
+        (), description="rung, and mean paired difference to the default there; higher is better"
+    )
+    costs: dict[str, tuple[tuple[int, float], ...]] = Field(
+        default_factory=dict,
+        description="by the name of each cost among the objectives: rung, and log ratio to the "
+        "default's there; lower is better",
+    )
 
 
 class Method(Section):
-    """Where the loop stands.
+    """Where the loop stands."""
 
-    Attributes:
-        round: rounds done.
-        incumbents: strategies that lead, best first, as ``confirm`` ranked them.
-        region: where the next strategies are looked for.
-        evidence: what proposals go by, oldest first.
-        tested: rounds after which ``test`` was opened.
-    """
-
-    round: int = Field(0, ge=0, le=10_000)
-    incumbents: tuple[Incumbent, ...] = ()
-    region: Region = Region()
-    evidence: tuple[Seen, ...] = ()
-    tested: tuple[int, ...] = ()
+    round: int = Field(0, ge=0, le=10_000, description="rounds done")
+    incumbents: tuple[Incumbent, ...] = Field(
+        (), description="strategies that lead, best first, as `confirm` ranked them"
+    )
+    region: Region = Field(Region(), description="where the next strategies are looked for")
+    evidence: tuple[Seen, ...] = Field((), description="what proposals go by, oldest first")
+    tested: tuple[int, ...] = Field((), description="rounds after which `test` was opened")
 
 
 def method_file(space: Mapping[str, Any], seed: int, method: Method) -> str:

@@ -13,6 +13,14 @@ from typing import Annotated, Literal
 from metatune.strategy.parts import Field, OwnPart, Part
 
 Norm = Literal["support", "transductive", "layer", "none"]
+Activation = Literal["relu", "tanh"]
+
+NORM = (
+    "where statistics of a layer come from: `support`, of the task's support set alone; "
+    "`transductive`, support and query together; `layer`, of each example alone; `none`"
+)
+ACTIVATION = "what follows a hidden layer"
+FROZEN = "weights stay as they start: neither inner steps nor meta-training change them"
 
 
 class NoBackbone(Part):
@@ -22,35 +30,35 @@ class NoBackbone(Part):
 
 
 class MLP(Part):
-    """``depth`` hidden layers of ``width`` units (images are flattened)."""
+    """A multi-layer perceptron; images are flattened."""
 
     kind: Literal["mlp"] = "mlp"
-    width: int = Field(40, ge=1, le=4096)
-    depth: int = Field(2, ge=1, le=16)
-    activation: Literal["relu", "tanh"] = "relu"
-    norm: Norm = "none"
-    frozen: bool = False
+    width: int = Field(40, ge=1, le=4096, description="units of a hidden layer")
+    depth: int = Field(2, ge=1, le=16, description="hidden layers")
+    activation: Activation = Field("relu", description=ACTIVATION)
+    norm: Norm = Field("none", description=NORM)
+    frozen: bool = Field(False, description=FROZEN)
 
 
 class ResidualMLP(Part):
     """A linear layer to ``width``, then ``depth`` blocks ``h + W2 act(W1 norm(h))``."""
 
     kind: Literal["residual_mlp"] = "residual_mlp"
-    width: int = Field(64, ge=1, le=4096)
-    depth: int = Field(2, ge=1, le=16)
-    activation: Literal["relu", "tanh"] = "relu"
-    norm: Norm = "layer"
-    frozen: bool = False
+    width: int = Field(64, ge=1, le=4096, description="units of each block")
+    depth: int = Field(2, ge=1, le=16, description="blocks")
+    activation: Activation = Field("relu", description=ACTIVATION)
+    norm: Norm = Field("layer", description=NORM)
+    frozen: bool = Field(False, description=FROZEN)
 
 
 class Conv4(Part):
-    """``depth`` blocks of 3x3 convolution, normalisation, ReLU and 2x2 max-pooling."""
+    """Blocks of 3x3 convolution, normalisation, ReLU and 2x2 max-pooling."""
 
     kind: Literal["conv4"] = "conv4"
-    width: int = Field(32, ge=1, le=1024)
-    depth: int = Field(4, ge=1, le=8)
-    norm: Norm = "support"
-    frozen: bool = False
+    width: int = Field(32, ge=1, le=1024, description="channels of each block")
+    depth: int = Field(4, ge=1, le=8, description="blocks; each halves the image")
+    norm: Norm = Field("support", description=NORM)
+    frozen: bool = Field(False, description=FROZEN)
 
 
 class SetEncoder(Part):
@@ -61,21 +69,26 @@ class SetEncoder(Part):
     """
 
     kind: Literal["set_encoder"] = "set_encoder"
-    width: int = Field(64, ge=1, le=4096)
-    depth: int = Field(2, ge=1, le=16)
-    activation: Literal["relu", "tanh"] = "relu"
-    frozen: bool = False
+    width: int = Field(
+        64,
+        ge=1,
+        le=4096,
+        description="units of a hidden layer, and of the features",
+    )
+    depth: int = Field(2, ge=1, le=16, description="hidden layers before the support is summed up")
+    activation: Activation = Field("relu", description=ACTIVATION)
+    frozen: bool = Field(False, description=FROZEN)
 
 
 class OwnBackbone(OwnPart):
-    """The user's own network, pretrained or not.
+    """A network of your own, pretrained or not.
 
     ``use`` makes a ``torch.nn.Module`` from inputs ``(N, *input_shape)`` to features, which starts
     with the weights that it has, or a ``metatune.learners.interface.Backbone``.
     """
 
     kind: Literal["own"] = "own"
-    frozen: bool = False
+    frozen: bool = Field(False, description=FROZEN)
 
 
 Backbone = Annotated[

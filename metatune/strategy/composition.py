@@ -45,35 +45,41 @@ class Single(Part):
 
 
 class Seeds(Part):
-    """``members`` learners with different starts; predictions are averaged.
+    """Several learners with different starts; predictions are averaged.
 
     Probabilities are averaged for classes. The members share the trial's resource.
     """
 
     kind: Literal["seeds"] = "seeds"
-    members: int = Field(3, ge=2, le=32)
+    members: int = Field(3, ge=2, le=32, description="how many learners")
 
 
 Combination = Annotated[Single | Seeds, Field(discriminator="kind")]
 
 
 class Strategy(Part):
-    """A complete way of learning; ``start`` is ``none`` or the hash of weights to start from.
+    """A complete way of learning."""
 
-    ``learner`` is a whole way of the user's own in place of all parts but ``outer`` and ``diet``:
-    a ``metatune.learners.interface.Learner``.
-    """
-
-    prior: PriorMean = ZeroMean()
-    backbone: Backbone = NoBackbone()
-    head: Head = Linear()
-    inner: Inner = NoInner()
-    meta: Meta = Meta()
-    outer: Outer = Outer()
-    diet: Diet = Diet()
-    combination: Combination = Single()
-    learner: OwnPart | None = None
-    start: Literal["none"] = "none"
+    prior: PriorMean = Field(
+        ZeroMean(), description="what is predicted before the learner on top fits what is left"
+    )
+    backbone: Backbone = Field(NoBackbone(), description="inputs to features")
+    head: Head = Field(Linear(), description="features to predictions")
+    inner: Inner = Field(NoInner(), description="how a task is learned by gradient steps")
+    meta: Meta = Field(Meta(), description="what the meta-parameters follow")
+    outer: Outer = Field(Outer(), description="the meta-optimiser")
+    diet: Diet = Field(Diet(), description="which tasks a learner is trained on")
+    combination: Combination = Field(
+        Single(), description="one learner, or several whose predictions are averaged"
+    )
+    learner: OwnPart | None = Field(
+        None,
+        description="a whole learner of your own in place of all parts but `outer` and `diet`: a "
+        "`metatune.learners.interface.Learner`",
+    )
+    start: Literal["none"] = Field(
+        "none", description="the weights that training starts from: `none`, random ones"
+    )
 
     def digest(self) -> str:
         """12 hexadecimal digits that name the strategy's content."""

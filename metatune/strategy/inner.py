@@ -14,31 +14,41 @@ class NoInner(Part):
 
 
 class Steps(Part):
-    """``steps`` gradient steps of rate ``lr`` on the mean support loss.
+    """Gradient steps on the mean support loss."""
 
-    Attributes:
-        kind: ``sgd``; ``momentum`` (heavy ball, ``beta``); ``adam`` (beta1 ``beta``, beta2 0.999).
-        steps: in training.
-        test_steps: when learning a task for use; None: as many as in training.
-        lr: the rate; with ``rate`` other than ``fixed`` its start.
-        scope: what is adapted: ``all``, the ``head``, the ``body``, or ``context`` (CAVIA: a
-            vector of ``context`` numbers, zero at the start, given beside every input).
-        rate: ``fixed``; ``learned``, one for all; ``per_layer``; ``per_layer_step`` (MAML++);
-            ``per_parameter`` (Meta-SGD). Learned rates are positive: their logarithm is learned.
-        proximal: strength of a pull to the start, ``proximal / 2 * |theta - start|^2``.
-        beta: of momentum and Adam.
-        context: numbers in the context vector.
-    """
-
-    kind: Literal["sgd", "momentum", "adam"] = "sgd"
-    steps: int = Field(1, ge=1, le=1000)
-    test_steps: int | None = Field(None, ge=1, le=1000)
-    lr: float = Field(0.1, gt=0, le=1e9)
-    scope: Literal["all", "head", "body", "context"] = "all"
-    rate: Literal["fixed", "learned", "per_layer", "per_layer_step", "per_parameter"] = "fixed"
-    proximal: float = Field(0.0, ge=0, le=1e6)
-    beta: float = Field(0.9, ge=0, lt=1)
-    context: int = Field(5, ge=1, le=1024)
+    kind: Literal["sgd", "momentum", "adam"] = Field(
+        "sgd",
+        description="`sgd`: plain steps; `momentum`: heavy ball, `beta`; `adam`: beta1 `beta`, "
+        "beta2 0.999",
+    )
+    steps: int = Field(1, ge=1, le=1000, description="steps in training")
+    test_steps: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="steps when a task is learned for use; left out: as many as in training",
+    )
+    lr: float = Field(
+        0.1, gt=0, le=1e9, description="the rate; with `rate` other than `fixed` its start"
+    )
+    scope: Literal["all", "head", "body", "context"] = Field(
+        "all",
+        description="what is adapted: `all`, the `head`, the `body`, or `context` (CAVIA: a vector "
+        "of `context` numbers, zero at the start, given beside every input)",
+    )
+    rate: Literal["fixed", "learned", "per_layer", "per_layer_step", "per_parameter"] = Field(
+        "fixed",
+        description="`fixed`; `learned`, one for all; `per_layer`; `per_layer_step` (MAML++); "
+        "`per_parameter` (Meta-SGD). Learned rates are positive: their logarithm is learned",
+    )
+    proximal: float = Field(
+        0.0,
+        ge=0,
+        le=1e6,
+        description="strength of a pull to the start, `proximal / 2 * (theta - start)^2`",
+    )
+    beta: float = Field(0.9, ge=0, lt=1, description="decay of `momentum`, beta1 of `adam`")
+    context: int = Field(5, ge=1, le=1024, description="numbers in the context vector")
 
 
 Inner = Annotated[NoInner | Steps, Field(discriminator="kind")]

@@ -22,12 +22,14 @@ class Part(BaseModel):
 
 
 class OwnPart(Part):
-    """A part of the user's own.
+    """A part of the user's own."""
 
-    ``use`` is ``module:name`` (importable where workers run), or a name that an installed package
-    registers as an entry point (see ``metatune.strategy.own``). ``options`` are passed on as
-    keywords; their values may be knobs.
-    """
-
-    use: str = Field(min_length=1)
-    options: dict[str, Any] = Field(default_factory=dict)
+    use: str = Field(
+        min_length=1,
+        description="`module:name`, importable where workers run or in a file beside the space "
+        "file; or a name that an installed package registers as an entry point, see "
+        "`metatune/own.py`",
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="passed on as keywords; their values may be knobs"
+    )

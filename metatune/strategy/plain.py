@@ -44,6 +44,7 @@ class Field:
     min_length: int | None = None
     default_factory: Callable[[], Any] | None = None
     discriminator: str | None = None
+    description: str | None = None
 
     def complaint(self, value: Any) -> str | None:
         """Why a value is out of bounds; None where it is not."""

@@ -21,12 +21,15 @@ class ZeroMean(Part):
 
 
 class SupportMean(Part):
-    """``(sum of support labels + strength * mean) / (shots + strength)``."""
+    """The support mean, drawn to a global one: ``(sum of labels + strength * mean) / (shots +
+    strength)``."""
 
     kind: Literal["support"] = "support"
-    strength: float = Field(0.0, ge=0, le=1e6)
-    mean: float = Field(0.0, ge=-1e9, le=1e9)
-    learn: bool = False
+    strength: float = Field(
+        0.0, ge=0, le=1e6, description="how many further points count as seen at `mean`"
+    )
+    mean: float = Field(0.0, ge=-1e9, le=1e9, description="the global mean")
+    learn: bool = Field(False, description="both are meta-learned from there")
 
 
 REGRESSORS = {
@@ -56,19 +59,25 @@ class Pooled(Part):
     example's, and of the support labels the number and each class's share. Both summaries leave out
     the example itself where it is in the support set; with ``input_summary`` they have the mean
     support input, too.
-
-    ``model``: ``linear`` (RidgeCV; LogisticRegression), ``trees`` (HistGradientBoosting), ``mlp``
-    (MLP), or ``module:Class`` of any regressor or classifier; ``options`` are its keywords. It is
-    fitted on at most ``tasks`` episodes.
     """
 
     kind: Literal["pooled"] = "pooled"
-    model: str = "trees"
-    options: dict[str, Any] = Field(default_factory=dict)
-    tasks: int = Field(1000, ge=1, le=1_000_000)
-    input_summary: bool = False
-    blend: float = Field(1.0, ge=-10, le=10)
-    learn: bool = True
+    model: str = Field(
+        "trees",
+        description="`linear` (RidgeCV; of classes LogisticRegression), `trees` "
+        "(HistGradientBoosting), `mlp` (MLP), or `module:Class` of any regressor or classifier",
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="keywords of the model")
+    tasks: int = Field(
+        1000, ge=1, le=1_000_000, description="episodes that it is fitted on, at most"
+    )
+    input_summary: bool = Field(
+        False, description="the mean support input is one more of the model's inputs"
+    )
+    blend: float = Field(
+        1.0, ge=-10, le=10, description="factor of what the model adds to the support mean"
+    )
+    learn: bool = Field(True, description="the blend is meta-learned from there")
 
     def estimator(self, *, classes: bool) -> OwnPart:
         """What makes the regressor; of classes the classifier."""
@@ -80,12 +89,14 @@ class Pooled(Part):
 class Forecast(Part):
     """An input that is a forecast of the target itself, such as the seasonal naive one.
 
-    ``name`` is one of those that the family names (``FamilyInfo.forecasts``). The learner on top
-    learns what it leaves: ridge around the value of a season ago, a network around it.
+    The learner on top learns what it leaves: ridge around the value of a season ago, a network
+    around it.
     """
 
     kind: Literal["forecast"] = "forecast"
-    name: str = "seasonal_naive"
+    name: str = Field(
+        "seasonal_naive", description="one of the forecasts that the family names among its inputs"
+    )
 
 
 PriorMean = Annotated[ZeroMean | SupportMean | Pooled | Forecast, Field(discriminator="kind")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import prod
 
+from metatune.own import load_own, own_problem
 from metatune.strategy.backbones import Conv4, NoBackbone, OwnBackbone, SetEncoder
 from metatune.strategy.composition import Strategy
 from metatune.strategy.diet import ImageAugmentation, TableAugmentation
@@ -19,7 +20,6 @@ from metatune.strategy.heads import (
     Ridge,
 )
 from metatune.strategy.inner import NoInner, Steps
-from metatune.strategy.own import load_own, own_problem
 from metatune.strategy.prior import REGRESSORS, Forecast, Pooled, SupportMean, ZeroMean
 from metatune.tasks.base import Episode, FamilyInfo
 

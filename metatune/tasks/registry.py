@@ -66,6 +66,14 @@ def _forecast(data_dir: str | None, **options: Any) -> TaskFamily:
     return open_forecast(ForecastOptions.of(options))
 
 
+def _own(
+    data_dir: str | None, use: str | None = None, options: Mapping[str, Any] | None = None
+) -> TaskFamily:
+    from metatune.tasks.own_family import open_own
+
+    return open_own(use, options or {})
+
+
 def _eia_load(data_dir: str | None) -> TaskFamily:
     from metatune.tasks.timeseries.eia_load import open_eia_load
 
@@ -103,6 +111,7 @@ FAMILIES: dict[str, Opener] = {
     "table": _table,
     "image_folder": _image_folder,
     "forecast": _forecast,
+    "own": _own,
 }
 
 

@@ -9,7 +9,16 @@ import pytest
 
 from metatune.errors import SpaceError
 from metatune.space import Space, load_yaml, parse_space
-from metatune.space.families import OWN, Chembl, Family, Forecast, ImageFolder, Omniglot, Table
+from metatune.space.families import (
+    OWN,
+    Chembl,
+    Family,
+    Forecast,
+    ImageFolder,
+    Omniglot,
+    OwnFamily,
+    Table,
+)
 from metatune.space.families.forecast import CALENDAR
 from metatune.space.source import Source
 from metatune.tasks.base import Episode
@@ -51,7 +60,7 @@ def read(text: str) -> Space:
 def test_a_family_without_options_has_none() -> None:
     family = read("family: {name: sinusoid, shot: 3}").family
     assert type(family) is Family
-    assert family.options(Path("/base")) == {}
+    assert family.plain_options(Path("/base")) == {}
     assert family.episode == Episode(1, 3, 5)
 
 
@@ -59,7 +68,7 @@ def test_a_table_has_its_defaults_and_paths_as_seen_from_the_file() -> None:
     space = read(TABLE + "  shot: 16\n")
     assert isinstance(space.family, Table)
     assert space.episode == Episode(1, 16, 5, per_class=False)
-    options = space.family.options(Path("/base"))
+    options = space.family.plain_options(Path("/base"))
     assert (
         json.loads(json.dumps(options))
         == options
@@ -77,15 +86,15 @@ def test_a_table_has_its_defaults_and_paths_as_seen_from_the_file() -> None:
             "way": None,
         }
     )
-    assert space.family.options(None)["data"] == [str(Path.cwd() / "data/*.csv")]
+    assert space.family.plain_options(None)["data"] == [str(Path.cwd() / "data/*.csv")]
     several = read(TABLE.replace("data/*.csv", "[/abs/a.csv, b.parquet]")).family
-    assert several.options(Path("/base"))["data"] == ["/abs/a.csv", "/base/b.parquet"]
+    assert several.plain_options(Path("/base"))["data"] == ["/abs/a.csv", "/base/b.parquet"]
 
 
 def test_the_fewest_support_rows_of_a_table_are_of_the_shape_of_its_tasks() -> None:
     space = read(TABLE + "  shot: 16\n  query: 8\n  fewest: 3\n")
     assert space.episode == Episode(1, 16, 8, per_class=False, fewest=3)
-    assert space.family.options(None) == read(TABLE).family.options(None)
+    assert space.family.plain_options(None) == read(TABLE).family.plain_options(None)
 
 
 @pytest.mark.parametrize(("text", "told"), [
@@ -102,7 +111,7 @@ def test_fewest_is_refused_where_it_says_nothing(text: str, told: str) -> None:
 
 
 def test_what_a_table_says_is_what_its_reader_takes() -> None:
-    options = read(TABLE).family.options(Path("/base"))
+    options = read(TABLE).family.plain_options(Path("/base"))
     assert TableOptions.of(options) == TableOptions(("/base/data/*.csv",), "customer", "y")
     assert {
         "table": Table,
@@ -110,12 +119,27 @@ def test_what_a_table_says_is_what_its_reader_takes() -> None:
         "forecast": Forecast,
         "omniglot": Omniglot,
         "image_folder": ImageFolder,
+        "own": OwnFamily,
     } == OWN
+
+
+def test_a_family_of_ones_own_is_handed_on_with_its_options() -> None:
+    text = 'family: {name: own, use: "my_tasks:Springs", options: {materials: 8}, shot: 4}'
+    family = read(text).family
+    assert family.plain_options(Path("/base")) == {
+        "use": "my_tasks:Springs",
+        "options": {"materials": 8},
+    }
+    assert family.episode == Episode(1, 4, 5)
+    with pytest.raises(SpaceError, match="found data_dir; allowed: options"):
+        read(text.replace("shot: 4", "data_dir: d"))
+    with pytest.raises(SpaceError, match="use: found nothing; allowed: `module:Class`"):
+        read("family: {name: own}")
 
 
 def test_what_an_image_folder_says_is_what_its_reader_takes() -> None:
     space = read("family: {name: image_folder, data: pictures, way: 5}")
-    options = space.family.options(Path("/base"))
+    options = space.family.plain_options(Path("/base"))
     assert ImageFolderOptions.of(options) == ImageFolderOptions("/base/pictures")
     assert json.loads(json.dumps(options)) == options
     assert space.episode == Episode(5, 5, 5)
@@ -137,18 +161,18 @@ def test_a_mistake_in_an_image_folder_is_refused(said: str, told: str) -> None:
 
 def test_chembl_says_its_metric() -> None:
     family = read("family: {name: chembl, shot: 16}").family
-    assert family.options(None) == {"metric": "r2"}
+    assert family.plain_options(None) == {"metric": "r2"}
     family = read("family: {name: chembl, shot: 16, metric: rmse}").family
-    assert family.options(None) == {"metric": "rmse"}
+    assert family.plain_options(None) == {"metric": "rmse"}
     with pytest.raises(SpaceError, match=r'family\.metric: found "mae"; allowed: r2, spear'):
         read("family: {name: chembl, shot: 16, metric: mae}")
 
 
 def test_omniglot_says_its_background() -> None:
     family = read("family: {name: omniglot, way: 5}").family
-    assert family.options(None) == {"background": "full"}
+    assert family.plain_options(None) == {"background": "full"}
     small = read("family: {name: omniglot, way: 5, background: small2}").family
-    assert small.options(None) == {"background": "small2"}
+    assert small.plain_options(None) == {"background": "small2"}
     with pytest.raises(SpaceError, match=r"s.yaml:1: family.background: found \"small3\"; allowed"):
         read("family: {name: omniglot, way: 5, background: small3}")
 
@@ -193,7 +217,7 @@ def test_what_a_forecast_says_is_what_its_reader_takes() -> None:
     family = read(FORECAST).family
     assert isinstance(family, Forecast)
     assert family.episode == Episode(1, 28, 7)
-    plain = family.options(Path("/base"))
+    plain = family.plain_options(Path("/base"))
     options = ForecastOptions.of(json.loads(json.dumps(plain)))
     assert options == ForecastOptions(("/base/sales/*.csv",), ("shop",), "day", "sold", ahead=7)
     assert plain.keys() == vars(options).keys()
@@ -201,9 +225,9 @@ def test_what_a_forecast_says_is_what_its_reader_takes() -> None:
 
 
 def test_without_ahead_a_forecast_is_made_for_the_whole_query() -> None:
-    assert read(FORECAST).family.options(None)["ahead"] == 7
-    assert read(FORECAST + "  ahead: 1\n  lags: [1, 7]\n").family.options(None)["ahead"] == 1
-    several = read(FORECAST + "  periods: null\n  calendar: [month]\n").family.options(None)
+    assert read(FORECAST).family.plain_options(None)["ahead"] == 7
+    assert read(FORECAST + "  ahead: 1\n  lags: [1, 7]\n").family.plain_options(None)["ahead"] == 1
+    several = read(FORECAST + "  periods: null\n  calendar: [month]\n").family.plain_options(None)
     assert (several["periods"], several["calendar"]) == (None, ["month"])
 
 

@@ -17,9 +17,10 @@ from metatune.space.families.chembl import Chembl
 from metatune.space.families.forecast import Forecast
 from metatune.space.families.image_folder import ImageFolder
 from metatune.space.families.omniglot import Omniglot
+from metatune.space.families.own import OwnFamily
 from metatune.space.families.table import Table
 
-MODELS: tuple[type[Family], ...] = (Chembl, Forecast, ImageFolder, Omniglot, Table)
+MODELS: tuple[type[Family], ...] = (Chembl, Forecast, ImageFolder, Omniglot, OwnFamily, Table)
 OWN: dict[str, type[Family]] = {model.tag: model for model in MODELS}
 """Families that have options of their own."""
 
@@ -35,6 +36,7 @@ AnyFamily = Annotated[
     | Annotated[Forecast, Tag(Forecast.tag)]
     | Annotated[ImageFolder, Tag(ImageFolder.tag)]
     | Annotated[Omniglot, Tag(Omniglot.tag)]
+    | Annotated[OwnFamily, Tag(OwnFamily.tag)]
     | Annotated[Family, Tag(Family.tag)],
     Discriminator(_tag),
 ]
@@ -48,6 +50,7 @@ __all__ = [
     "FromFiles",
     "ImageFolder",
     "Omniglot",
+    "OwnFamily",
     "Rotating",
     "Shares",
     "Table",

@@ -52,7 +52,7 @@ class Family(Section):
         """The same, with the shape of tasks that the opened family draws."""
         return self
 
-    def options(self, base: Path | None) -> dict[str, Any]:
+    def plain_options(self, base: Path | None) -> dict[str, Any]:
         """What the family has to be told, as plain data: the options that are its own.
 
         Args:
@@ -117,9 +117,9 @@ class FromFiles(Rotating):
             raise ValueError("found data_dir; allowed: paths in data, which name the files")
         return self
 
-    def options(self, base: Path | None) -> dict[str, Any]:
+    def plain_options(self, base: Path | None) -> dict[str, Any]:
         """As plain data, with absolute paths."""
-        return super().options(base) | {"data": [absolute(path, base) for path in self.data]}
+        return super().plain_options(base) | {"data": [absolute(path, base) for path in self.data]}
 
 
 def absolute(path: str, base: Path | None) -> str:

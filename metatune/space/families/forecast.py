@@ -140,6 +140,6 @@ class Forecast(FromFiles):
         """Steps that a forecast looks ahead."""
         return self.query if self.ahead is None else self.ahead
 
-    def options(self, base: Path | None) -> dict[str, Any]:
+    def plain_options(self, base: Path | None) -> dict[str, Any]:
         """As plain data, with absolute paths."""
-        return super().options(base) | {"ahead": self.looks_ahead}
+        return super().plain_options(base) | {"ahead": self.looks_ahead}

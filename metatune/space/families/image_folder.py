@@ -50,6 +50,6 @@ class ImageFolder(Rotating):
             raise ValueError("found data_dir; allowed: the folder in data")
         return self
 
-    def options(self, base: Path | None) -> dict[str, Any]:
+    def plain_options(self, base: Path | None) -> dict[str, Any]:
         """As plain data, with an absolute path."""
-        return super().options(base) | {"data": absolute(self.data, base)}
+        return super().plain_options(base) | {"data": absolute(self.data, base)}

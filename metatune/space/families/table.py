@@ -120,8 +120,8 @@ class Table(FromFiles):
         copy._draws = info.kind == "classification" and not info.shared_classes
         return copy
 
-    def options(self, base: Path | None) -> dict[str, Any]:
+    def plain_options(self, base: Path | None) -> dict[str, Any]:
         """As plain data, with absolute paths; and the number of classes, which makes the tasks.
         ``fewest`` belongs to the shape of tasks."""
-        plain = super().options(base) | {"way": self.way}
+        plain = super().plain_options(base) | {"way": self.way}
         return {name: value for name, value in plain.items() if name != "fewest"}

@@ -1,8 +1,8 @@
-"""Parts of the user's own, found by name.
+"""What is the user's own, found by name: parts of strategies, and task families.
 
-A part is named ``module:name``, or by an entry point of one of the groups ``metatune.backbones``,
-``metatune.heads``, ``metatune.learners`` and ``metatune.models`` (regressors and classifiers as
-scikit-learn has them), as an installed package declares it::
+It is named ``module:name``, or by an entry point of one of the groups ``metatune.backbones``,
+``metatune.heads``, ``metatune.learners``, ``metatune.models`` (regressors and classifiers as
+scikit-learn has them) and ``metatune.families``, as an installed package declares it::
 
     [project.entry-points."metatune.backbones"]
     wavelets = "my_package.networks:Wavelets"
@@ -12,15 +12,28 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from metatune.errors import SpaceError
-from metatune.strategy.parts import OwnPart
 
-Room = Literal["backbones", "heads", "learners", "models"]
+Room = Literal["backbones", "heads", "learners", "models", "families"]
+
+
+class Own(Protocol):
+    """What names something of the user's own: ``OwnPart`` of a strategy, ``OwnFamily``."""
+
+    @property
+    def use(self) -> str:
+        """``module:name``, or the name of an entry point."""
+        ...
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Keywords that it is made with."""
+        ...
 
 
 def look_in(folder: str) -> None:
@@ -29,7 +42,7 @@ def look_in(folder: str) -> None:
         sys.path.append(folder)
 
 
-def load_own(part: OwnPart, room: Room) -> Callable[..., Any]:
+def load_own(part: Own, room: Room) -> Callable[..., Any]:
     """The class (or function) that makes the part.
 
     Raises:
@@ -59,7 +72,7 @@ def load_own(part: OwnPart, room: Room) -> Callable[..., Any]:
     return maker
 
 
-def own_problem(part: OwnPart, room: Room, *keywords: str) -> str | None:
+def own_problem(part: Own, room: Room, *keywords: str) -> str | None:
     """Why a part cannot be made, in one sentence; None where it can.
 
     Args:

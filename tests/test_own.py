@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from metatune import own
 from metatune.errors import SpaceError
-from metatune.strategy import OwnPart, own
-from metatune.strategy.own import load_own, look_in, own_problem
+from metatune.own import load_own, look_in, own_problem
+from metatune.strategy import OwnPart
 
 MODULE = """\
 class Net:
