@@ -40,7 +40,7 @@ def leaderboard(run: Run) -> pd.DataFrame:
         rung; ``pareto``, whether it is on its round's front by score and costs, see ``pareto``;
         ``rung``, ``resource`` in forward-equivalents, ``seconds`` of training and scoring (an
         ensemble's are its members'), and whether query points were scored jointly. Completed
-        trials come first, then those that reached a higher rung.
+        trials come first, then those that reached a higher rung; of equals who was asked first.
     """
     known = ["name", "round", "structure", "origin", "state", "resource", "seconds", "members"]
     trials = run.read("trials", known)
@@ -58,7 +58,7 @@ def leaderboard(run: Run) -> pd.DataFrame:
             board.loc[trial, "seconds"] = trials.loc[members, "seconds"].sum()
     board["pareto"] = _on_their_rounds_front(board, run.sign, costs_of(run))
     done = board["state"] == "completed"  # at whatever rung: some need no training
-    signed = run.sign * board["score"]
+    signed = (run.sign * board["score"]).round(12)  # means of equals differ by rounding
     order = board.assign(done=done, rung=board["rung"].mask(done), signed=signed)
     by = ["round", "done", "rung", "signed"]
     best_first = order.sort_values(by, ascending=False, na_position="last").index

@@ -82,7 +82,11 @@ def _numbers(found: Rotated, metric: str) -> Iterator[tuple[str, str, str]]:
         told = f"95 % interval {span}" if span else "no interval"
         yield f"gain over the {over} of the folds, in {points}", mean, told
     groups = found.frame["group"].nunique()
-    yield "unseen test tasks", str(found.tasks), f"{groups} groups, {found.trainings} trainings"
+    yield (
+        "unseen test tasks",
+        str(found.tasks),
+        f"{groups} groups, trained {found.trainings} time(s)",
+    )
 
 
 def _groups(found: Rotated | None, all_done: bool, metric: str) -> Iterator[Block]:

@@ -105,7 +105,7 @@ def _numbers(run: Run) -> Iterator[tuple[str, str, str]]:
             f"it is the {over} itself" if itself else told,
         )
     groups = f"{row['groups']} group{'s' if row['groups'] > 1 else ''}"
-    yield "unseen test tasks", f"{row['tasks']}", f"{groups}, {row['trainings']} trainings"
+    yield "unseen test tasks", f"{row['tasks']}", f"{groups}, trained {row['trainings']} time(s)"
 
 
 def _on_test(run: Run) -> Iterator[Block]:

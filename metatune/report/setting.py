@@ -87,7 +87,7 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
 def _shape(episode: Mapping[str, Any]) -> str:
     shot, query, way = (episode.get(name) for name in ("shot", "query", "way"))
     if (way or 1) > 1 and episode.get("per_class", True):
-        return f"{way}-way, {shot} examples of each to learn from, {query} of each to be judged on"
+        return f"{way}-way, {shot} of each to learn from, {query} of each to be judged on"
     return f"{shot} rows to learn from, {query} rows to be judged on"
 
 

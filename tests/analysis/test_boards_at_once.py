@@ -111,6 +111,16 @@ def test_the_front_is_whom_no_completed_trial_dominates(tale: tuple[Any, ...]) -
     assert on_front == set(may.index[[number == 0 for number in by]])
 
 
+def test_of_equals_who_was_asked_first_comes_first_however_their_means_are_rounded() -> None:
+    story, scores = Story(), [0.1 * (task % 7) for task in range(TASKS)]
+    random = np.random.default_rng(0)
+    story.trial("protonet", 0.0)
+    equal = [story.trial(f"new {n}", list(random.permutation(scores))) for n in range(8)]
+    board = leaderboard(story.run())
+    assert board["score"].nunique() > 2  # they do differ in the last digit
+    assert list(board.index[:8]) == equal
+
+
 def test_rounds_are_compared_with_their_own_defaults() -> None:
     story = Story()
     story.trial("protonet", 0.5)
