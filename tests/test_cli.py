@@ -624,6 +624,7 @@ def test_data_and_columns_that_are_not_there_are_refused(
     assert not (tmp_path / "space.yaml").exists()
 
 
+@pytest.mark.long
 def test_baselines_answers_with_a_table_and_a_sentence(
     command: Command, own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -669,6 +670,7 @@ def test_flags_of_tables_and_of_series_do_not_mix(name: str, command: Command, s
         refused(command(name, sales, "--target", "sold", *flags), found, allowed)
 
 
+@pytest.mark.long
 def test_baselines_of_series_answer_with_a_sentence(
     command: Command, sales: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

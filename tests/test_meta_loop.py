@@ -624,6 +624,7 @@ def test_two_rounds_of_two_objectives_are_two_runs_of_one_round(
 
 
 @pytest.mark.usefixtures("_no_sync")
+@pytest.mark.long
 def test_a_run_of_two_objectives_that_was_killed_ends_with_the_same_records(
     traded: Path, tmp_path: Path
 ) -> None:

@@ -106,6 +106,7 @@ class Reader:
         code = compile(block.text, block.place, "exec")
         if block.file is not None:
             Path(block.file).write_text(block.text)
+            sys.modules.pop(Path(block.file).stem, None)  # another test's of the same name
         elif not block.checked_only:
             exec(code, self.names)
 

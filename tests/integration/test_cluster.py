@@ -42,6 +42,7 @@ def refused(process: subprocess.Popen[str], *words: str) -> None:
 # --- the script, and the token -------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_the_script_starts_nodes_behind_a_token_that_a_run_uses(
     space_file: Path, tmp_path: Path, command: Command
 ) -> None:
@@ -121,6 +122,7 @@ def test_more_workers_than_cpus_are_refused(
     refused(run, "64 workers were asked for")
 
 
+@pytest.mark.long
 def test_cpus_that_are_to_come_are_waited_for_but_no_longer_than_was_told(
     nodes: Any, cluster: str, tmp_path: Path
 ) -> None:
@@ -183,6 +185,7 @@ def wide(input_shape: tuple[int, ...], note: str) -> nn.Module:
 """
 
 
+@pytest.mark.long
 def test_a_package_of_the_users_own_is_sent_to_every_worker(
     cluster: str, space_file: Path, tmp_path: Path, command: Command
 ) -> None:

@@ -55,6 +55,7 @@ def test_what_loopback_is() -> None:
 
 
 @pytest.mark.skipif(shutil.which("ss") is None, reason="needs ss (iproute2)")
+@pytest.mark.long
 def test_a_run_listens_on_loopback_alone_and_keeps_its_token_to_itself(
     space_file: Path, tmp_path: Path, command: Command
 ) -> None:

@@ -70,6 +70,7 @@ def slurm(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.skipif(not can_be_apart(), reason="needs namespaces (util-linux and iproute2)")
+@pytest.mark.long
 def test_the_batch_script_runs_a_search_and_leaves_no_token(
     slurm: dict[str, str], space_file: Path, tmp_path: Path
 ) -> None:

@@ -380,6 +380,7 @@ BEST = 1 / (1 / (SPREAD**2 + float((START**2).mean())) + 4 / NOISE**2)
 
 
 @pytest.mark.usefixtures("_no_sync")
+@pytest.mark.long
 def test_a_prior_that_is_wrong_on_purpose_is_recovered_from(tmp_path: Path) -> None:
     runs = [inline_run(QUADRATIC, tmp_path / f"old-{seed}", seed=50 + seed) for seed in (0, 1)]
     right = learn_prior([metatune.read_run(run) for run in runs])

@@ -104,6 +104,7 @@ def test_what_is_not_there_is_told_without_a_secret(server: str, path: str, told
     safe(refused.value)
 
 
+@pytest.mark.long
 def test_a_server_that_does_not_answer_is_told(server: str) -> None:
     nobody = "127.0.0.1:9"
     with pytest.raises(RunError, match=r"s3://bucket/run/run\.json cannot be read: ") as refused:

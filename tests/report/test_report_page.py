@@ -323,8 +323,7 @@ def browser() -> Iterator[Any]:
         found.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
 def test_a_browser_shows_it_without_errors_network_or_overflow(
     page: Path, hostile: Path, browser: Any, width: int, scheme: str
 ) -> None:
