@@ -484,6 +484,7 @@ def test_its_members_are_trained_anew_and_nothing_is_trained_for_it(with_ensembl
 
 
 @pytest.mark.usefixtures("_no_sync")
+@pytest.mark.long
 def test_a_verdict_with_an_ensemble_is_the_same_after_any_interruption(
     with_ensemble: Path, tmp_path: Path
 ) -> None:

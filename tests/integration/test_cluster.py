@@ -79,6 +79,7 @@ def test_the_script_starts_nodes_behind_a_token_that_a_run_uses(
     assert not token.exists()
 
 
+@pytest.mark.long
 def test_without_the_clusters_token_a_driver_is_refused(
     cluster: str, space_file: Path, tmp_path: Path, command: Command
 ) -> None:
@@ -161,6 +162,7 @@ def other_node(nodes: Any, tmp_path: Path) -> Iterator[None]:
     nodes.remove_node(node)
 
 
+@pytest.mark.long
 def test_a_node_of_other_versions_is_refused_before_any_trial(
     other_node: None, cluster: str, space_file: Path, tmp_path: Path, command: Command
 ) -> None:

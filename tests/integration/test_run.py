@@ -167,6 +167,7 @@ def test_a_strategy_scores_the_same_in_another_process(
     assert here.scores == pytest.approx(there["score"].tolist(), abs=1e-6)
 
 
+@pytest.mark.long
 def test_the_same_seed_with_one_worker_gives_the_same_run_again(
     cluster: str, space_file: Path, tmp_path: Path, undisturbed: Path
 ) -> None:

@@ -185,6 +185,7 @@ def _no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_no_sync")
+@pytest.mark.long
 def test_a_run_killed_anywhere_ends_with_the_same_records_and_needs_no_original(
     second: Path, tmp_path: Path
 ) -> None:
