@@ -45,7 +45,7 @@ strategy: {head: {kind: ridge, penalty: {float: [0.1, 10.0], log: true}}, meta: 
 verdict: {seeds: 1, best_seeds: 1, finalists: 1, baselines: []}
 """
 GLYPHS = """
-family: {name: glyphs, way: 4, shot: 8, query: 8}
+family: {name: glyphs, way: 4, shot: 8, query: 4}
 resource: {full: 2000, rungs: 1}
 tasks: {select: 4, confirm: 4, test: 4}
 budget: {trials: 4}
@@ -83,7 +83,7 @@ def artifacts(folder: Path) -> Iterator[tuple[str, str, Artifact]]:
         session.drive(made, plan, None, session.on_ray(None, 1, made), quiet)
         trials = metatune.read_run(made.path).trials
         each = {}
-        for trial, name in zip(trials["trial"], trials["name"], strict=True):
+        for trial, name in trials["name"].items():
             out = metatune.export(made.path, folder / f"{family}-{name}", trial=trial, refit=False)
             each[name] = replace(metatune.load(out), fallback=None)
         baseline = next(iter(each))
