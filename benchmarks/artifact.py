@@ -55,6 +55,7 @@ strategy: {head: {kind: ridge, penalty: {float: [0.1, 10.0], log: true}}, meta: 
 verdict: {seeds: 1, best_seeds: 1, finalists: 1, baselines: []}
 """
 KINDS = {
+    "support_mean": "closed form",
     "ridge": "closed form", "r2d2": "closed form", "deep_kernel": "closed form",
     "pooled_trees": "closed form", "nearest_neighbour": "metric", "protonet": "metric",
     "maml": "gradient", "fomaml": "gradient",
