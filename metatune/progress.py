@@ -44,6 +44,15 @@ DRAW_SECONDS = 1.0
 """Between two pictures of one's own run, at least: each looks at every trial."""
 
 
+def time_limit(minutes: float | None, core_seconds: float | None) -> str:
+    """What a run may take, in words; None: no such limit."""
+    limits = [
+        *([] if minutes is None else [f"within {minutes:g} min"]),
+        *([] if core_seconds is None else [f"within {core_seconds:g} core seconds"]),
+    ]
+    return " and ".join(limits) or "no limit of time"
+
+
 def show_score(value: float, metric: str) -> str:
     """A score in the metric's usual form."""
     return f"{100 * value:.1f} %" if metric == "accuracy" else f"{value:.4g}"

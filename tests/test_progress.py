@@ -15,7 +15,15 @@ from rich.console import Console
 
 import metatune
 from metatune.history import History
-from metatune.progress import Clock, Progress, Terms, show_gain, show_score, show_seconds
+from metatune.progress import (
+    Clock,
+    Progress,
+    Terms,
+    show_gain,
+    show_score,
+    show_seconds,
+    time_limit,
+)
 from metatune.records.rows import Asked, Concluded, Ended, Looked, Row, Scored, Turned
 
 
@@ -297,3 +305,15 @@ def test_gains_are_shown_with_their_sign_and_interval_where_there_is_one() -> No
 
 def test_times_to_go_are_in_seconds_or_minutes() -> None:
     assert [show_seconds(s) for s in (0, 89.4, 90, 3600)] == ["0 s", "89 s", "1.5 min", "60.0 min"]
+
+
+@pytest.mark.parametrize(("minutes", "core_seconds", "told"), [
+    (None, None, "no limit of time"),
+    (2.5, None, "within 2.5 min"),
+    (None, 90, "within 90 core seconds"),
+    (2.5, 90, "within 2.5 min and within 90 core seconds"),
+])  # fmt: skip
+def test_what_a_run_may_take_names_every_limit(
+    minutes: float | None, core_seconds: float | None, told: str
+) -> None:
+    assert time_limit(minutes, core_seconds) == told

@@ -10,6 +10,7 @@ from metatune.artifact.fallback import MOST_FOLDS
 from metatune.artifact.intervals import Calibration
 from metatune.artifact.likeness import QUANTILE
 from metatune.artifact.measures import Weighed
+from metatune.errors import first_of
 from metatune.tasks.base import SPLITS, FamilyInfo
 
 NAMED = 12  # groups of a split that are listed by name
@@ -95,8 +96,7 @@ def _what(plain: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _named(names: list[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f" ({', '.join(names[:NAMED])}{more})" if names else ""
+    return f" ({first_of(names, NAMED, None)})" if names else ""
 
 
 def _learned_on(plain: Mapping[str, Any], info: FamilyInfo) -> Iterator[str]:

@@ -10,8 +10,7 @@ import typer
 from rich.table import Table
 
 from metatune.cli.shared import console
-from metatune.cli.tables import and_more
-from metatune.errors import SpaceError
+from metatune.errors import SpaceError, first_of
 
 if TYPE_CHECKING:
     from metatune.baselines import Measured
@@ -165,7 +164,7 @@ def _kinds_table(kinds: Mapping[str, str]) -> Table:
     table = Table("kind", "columns", title="Columns")
     for kind in dict.fromkeys(kinds.values()):
         names = [name for name, own in kinds.items() if own == kind]
-        table.add_row(kind, f"{', '.join(names[:20])}{and_more(len(names) - 20)}")
+        table.add_row(kind, first_of(names, 20, None))
     return table
 
 

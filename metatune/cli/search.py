@@ -139,13 +139,10 @@ class _kept:  # noqa: N801 - reads as a phrase: with _kept(path)
 
 
 def _plan_table(plan: Plan) -> Table:
+    from metatune.progress import time_limit
+
     table = Table("what", "value", title="Run")
-    core = plan.space.space.budget.core_seconds
-    limits = [
-        *([] if plan.minutes is None else [f"within {plan.minutes:g} min"]),
-        *([] if core is None else [f"within {core:g} core seconds"]),
-    ]
-    time = " and ".join(limits) or "no limit of time"
+    time = time_limit(plan.minutes, plan.space.space.budget.core_seconds)
     rounds = range(plan.first_round, plan.last_round + 1)
     shares = " + ".join(str(plan.share(round_)) for round_ in rounds)
     table.add_row("trials", f"{shares} in {len(rounds)} round(s), {time}")

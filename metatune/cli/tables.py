@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from metatune.errors import first_of
+
 if TYPE_CHECKING:
     from metatune.tasks.base import Episode, FamilyInfo
 
@@ -18,7 +20,7 @@ def groups_table(info: FamilyInfo) -> Table:
     table = Table("split", "groups", "effective groups", "names", title=f"Family {info.name}")
     for split in SPLITS:
         listed = [f"{group} ({size})" for group, size in info.groups[split].items()]
-        names = ", ".join(listed[:NAMED]) + and_more(len(listed) - NAMED)
+        names = first_of(listed, NAMED, None)
         count = len(info.groups[split])
         table.add_row(split, str(count), f"{info.effective_groups(split):.1f}", names)
     return table
@@ -29,7 +31,3 @@ def shape(episode: Episode) -> str:
         fewer = "" if episode.fewest is None else f", fewer from {episode.least_examples} rows on"
         return f"{episode.shot} support and {episode.query} query rows{fewer}"
     return f"{episode.way}-way {episode.shot}-shot, {episode.query} query"
-
-
-def and_more(count: int) -> str:
-    return f" and {count} more" if count > 0 else ""

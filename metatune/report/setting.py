@@ -6,7 +6,8 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from metatune.errors import RunError
+from metatune.errors import RunError, first_of
+from metatune.progress import time_limit
 from metatune.records.place import Place
 from metatune.records.reading import Run
 from metatune.report.blocks import Block, Board, Command, Facts, Fold, Words
@@ -60,8 +61,7 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     if objectives := info.get("objectives"):
         yield "Objectives", ", ".join(objectives)
     if "trials" in info:
-        minutes = info.get("minutes")
-        limit = "no limit of time" if minutes is None else f"within {minutes:g} min"
+        limit = time_limit(info.get("minutes"), info.get("core_seconds"))
         yield "Budget", f"{info['trials']} trials, {limit}"
     if rounds := info.get("rounds"):
         count = rounds["last"] - rounds["first"] + 1
@@ -101,9 +101,8 @@ def _groups_sheet(groups: Mapping[str, Mapping[str, int]], tasks: Mapping[str, i
     for split in SPLITS:
         own = groups.get(split, {})
         names = [f"{name} ({size})" for name, size in own.items()]
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         judged = f"{tasks[split]}" if split in tasks else ""
-        told = ", ".join(names[:NAMED]) + more
+        told = first_of(names, NAMED, None)
         rows.append((split, SEEN_BY[split], judged, str(len(own)), told))
     words = ("split", "what for", "groups by name")
     columns = ("split", "what for", "tasks scored", "groups", "groups by name")
