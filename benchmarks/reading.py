@@ -36,8 +36,9 @@ from metatune.analysis import (
     task_matrix,
     verdict_table,
 )
+from metatune.durable import write_atomically
 from metatune.records.compaction import compact
-from metatune.records.folder import RunFolder, write_atomically
+from metatune.records.folder import RunFolder
 from metatune.records.log import Log
 from metatune.records.reading import Run
 from metatune.records.rows import Asked, Concluded, Ended, Looked, Row, Scored, Turned

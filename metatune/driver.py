@@ -12,12 +12,13 @@ from pathlib import Path
 from time import monotonic
 
 from metatune.budget import Budget
+from metatune.durable import write_atomically
 from metatune.history import History, Trial
 from metatune.jobs import TrialJob, rung_folder
 from metatune.plan import Plan
 from metatune.proposer import Ledger
 from metatune.records.compaction import Compactor
-from metatune.records.folder import RunFolder, write_atomically
+from metatune.records.folder import RunFolder
 from metatune.records.log import Log
 from metatune.records.rows import Asked, Ended, Row, Scored
 from metatune.space import Method, load_yaml, method_file

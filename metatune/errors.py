@@ -46,6 +46,10 @@ class RunError(MetatuneError, RuntimeError):
     """A run folder, its driver or its cluster is not in a state to go on."""
 
 
+class StorageError(RunError):
+    """A run's storage does not take what is written, or does not give it back."""
+
+
 class ArtifactError(MetatuneError, ValueError):
     """An artifact cannot be made, is no artifact, or is asked for what it does not do."""
 

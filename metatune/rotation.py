@@ -17,8 +17,9 @@ from pathlib import Path
 from rich.console import Console
 
 from metatune import session
+from metatune.durable import write_atomically
 from metatune.plan import Plan
-from metatune.records.folder import RunFolder, make_folder, write_atomically
+from metatune.records.folder import RunFolder, make_folder
 from metatune.records.reading import read_info
 from metatune.records.several import ABOUT, folders_of
 from metatune.runner import check_address, own_modules

@@ -23,6 +23,7 @@ import metatune
 from metatune import own
 from metatune.budget import seldom
 from metatune.driver import Driver
+from metatune.durable import write_atomically
 from metatune.errors import DataError, OptionError, RunError, hide_password
 from metatune.history import History
 from metatune.jobs import Runner
@@ -32,7 +33,7 @@ from metatune.prior import Fitted, Prior, fit, read_prior
 from metatune.progress import Clock, Progress, Terms
 from metatune.proposer import open_ledger
 from metatune.records.compaction import Compactor
-from metatune.records.folder import RunFolder, opening, write_atomically
+from metatune.records.folder import RunFolder, opening
 from metatune.records.lease import acquire
 from metatune.records.log import Log
 from metatune.records.reading import read_info, read_rows

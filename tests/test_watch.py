@@ -23,8 +23,9 @@ from inline_runner import rows_of
 from rich.console import Console
 
 import metatune
+from metatune.durable import write_atomically
 from metatune.errors import RunError
-from metatune.records.folder import RunFolder, write_atomically
+from metatune.records.folder import RunFolder
 from metatune.records.lease import EXPIRE_SECONDS, acquire, read_lease
 from metatune.records.log import Log
 from metatune.records.rows import Concluded, Ended, Looked, Row

@@ -16,8 +16,8 @@ import pandas as pd
 
 from metatune.artifact.learner import Adapted, Artifact
 from metatune.artifact.loading import load
+from metatune.durable import write_atomically
 from metatune.errors import ArtifactError
-from metatune.records.folder import write_atomically
 from metatune.tasks.tables.columns import as_numbers, as_text
 from metatune.tasks.tables.frames import read_frame
 

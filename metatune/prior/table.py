@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from metatune.durable import write_atomically
 from metatune.errors import RunError, SpaceError
-from metatune.records.folder import write_atomically
 from metatune.records.newest import at_highest_rung, counted
 from metatune.records.reading import Run
 from metatune.space.source import Problem, Source

@@ -1,4 +1,4 @@
-"""A run's folder: where each thing lies, and how small files and locks are handled in it.
+"""A run's folder: where each thing lies, and how it is locked.
 
 ::
 
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 import threading
 import time
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from metatune.durable import sync_folder
 from metatune.errors import RunError
 
 OPENING_SECONDS = 60.0
@@ -144,38 +144,6 @@ def make_folder(path: str | Path) -> Path:
 
 def _not_made(path: Path, error: OSError) -> RunError:
     return RunError(f"{path} cannot be made a run folder: {error.strerror}")
-
-
-def write_atomically(path: Path, data: bytes | str) -> None:
-    """Replaces a small file: after a crash at any instant it is the old or the new one, whole.
-
-    Args:
-        path: the file; its folder exists.
-        data: its new content; text is written as UTF-8.
-
-    Raises:
-        OSError: as from writing; the old file is then as it was.
-    """
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with beside.open("xb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(path: Path) -> None:
-    """Makes names that were added to or removed from a folder outlive a power failure."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager

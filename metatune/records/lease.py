@@ -21,8 +21,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
+from metatune.durable import write_atomically
 from metatune.errors import RunError
-from metatune.records.folder import RunFolder, opening, write_atomically
+from metatune.records.folder import RunFolder, opening
 
 logger = logging.getLogger(__name__)
 

@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from metatune.durable import sync_folder
 from metatune.errors import RunError, one_line
-from metatune.records.folder import RunFolder, opening, sync_folder
+from metatune.records.folder import RunFolder, opening
 from metatune.records.rows import Row, from_plain, to_plain
 
 _SEGMENT = re.compile(r"log-(\d+)-([0-9a-zA-Z]+)\.jsonl")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from metatune.durable import write_atomically
 from metatune.errors import RunError
-from metatune.records.folder import write_atomically
 from metatune.report.blocks import Content
 from metatune.report.figures import Plot, inline_svg, write_files
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from metatune.records.folder import RunFolder, write_atomically
+from metatune.durable import write_atomically
+from metatune.records.folder import RunFolder
 from metatune.records.log import Log
 from metatune.records.place import Place
 from metatune.records.rows import Row

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
-import os
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from metatune.durable import write_atomically
 from metatune.errors import RunError
-from metatune.records.folder import RunFolder, opening, write_atomically
+from metatune.records.folder import RunFolder, opening
 
 
 def test_a_new_folder_is_a_run_once_its_info_is_written(tmp_path: Path) -> None:
@@ -50,26 +50,6 @@ def test_a_relative_path_stays_right_when_the_current_folder_changes(
     found = RunFolder.open("run")
     monkeypatch.chdir("/")
     assert found == folder
-
-
-def test_an_atomic_write_replaces_all_or_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "file"
-    write_atomically(path, "old")
-
-    def fail(*_: object) -> None:
-        raise OSError("disk full")
-
-    for step in ("fsync", "replace"):
-        with monkeypatch.context() as patch:
-            patch.setattr(os, step, fail)
-            with pytest.raises(OSError, match="disk full"):
-                write_atomically(path, "new")
-        assert path.read_text() == "old"
-        assert os.listdir(tmp_path) == ["file"]
-    write_atomically(path, b"new")
-    assert path.read_text() == "new"
 
 
 def test_one_opener_at_a_time(folder: RunFolder) -> None:

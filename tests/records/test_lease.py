@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from metatune.durable import write_atomically
 from metatune.errors import RunError
-from metatune.records.folder import RunFolder, write_atomically
+from metatune.records.folder import RunFolder
 from metatune.records.lease import Holder, acquire, is_live, read_lease
 
 from .conftest import ENVIRONMENT
