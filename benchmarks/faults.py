@@ -97,9 +97,8 @@ def main() -> None:
             own = []
             for row in run(section, options.seed, options.scale):
                 own.append(row)
-                console.print(
-                    f"{section}: {row['case']}: {row['passed'] and 'passed'}", style="dim"
-                )
+                told = "passed" if row["passed"] else f"FAILED: {row['found']}"
+                console.print(f"{section}: {row['case']}: {told}", style="dim", markup=False)
             save(own, section, options.out)
             rows += own
     console.print(table(rows))
