@@ -1,26 +1,32 @@
-"""Checkpoints of a trial: safetensors and JSON, never a pickle.
+"""Checkpoints of a trial: safetensors, never a pickle.
 
-``<trial's folder>/rung-<r>/`` holds ``weights.safetensors`` (the meta-parameters),
-``moments.safetensors`` (the meta-optimiser's state), ``average.safetensors`` (the weights' moving
-average, where there is one), ``state.json``, and for each split that the rung was scored on
+``<trial's folder>/rung-<r>/`` holds ``state.safetensors``, in which names begin with ``params/``
+(meta-parameters), ``moments/`` (the meta-optimiser's state), ``average/`` (the weights' moving
+average, where there is one) or ``numbers/``, and for each split that the rung was scored on
 ``<split>.safetensors`` with the query predictions (float16).
+
+A file is written whole or not at all, wherever the run lies, and all that a rung needs to go on
+from is in one.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load as from_bytes
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from metatune.jobs import rung_folder
 from metatune.learners.training import TrainingState
+from metatune.place import Place
 from metatune.tasks.base import Split
+
+STATE = "state.safetensors"
 
 
 @dataclass(frozen=True)
@@ -31,70 +37,83 @@ class Checkpoint:
     train_seconds: float
 
 
-def save(folder: Path, rung: int, state: TrainingState, train_seconds: float) -> None:
-    """Write a rung's checkpoint beside, then rename it into place.
+def save(folder: str | Path, rung: int, state: TrainingState, train_seconds: float) -> None:
+    """Write a rung's checkpoint; predictions of an earlier one of the same rung go.
 
     The rung before stays: the driver may die before it records this one. Older ones go.
+
+    Args:
+        folder: the trial's, a path or URI.
+        rung: 1 is the first.
+        state: what was trained.
+        train_seconds: that it took.
+
+    Raises:
+        OSError: it cannot be written.
     """
-    target = rung_folder(folder, rung)
-    beside = target.with_name(f"{target.name}.{os.getpid()}.part")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    save_file(_owned(state.params), beside / "weights.safetensors")
-    save_file(_owned(state.moments), beside / "moments.safetensors")
-    if state.average:
-        save_file(_owned(state.average), beside / "average.safetensors")
     numbers = {
-        "step": state.step,
-        "hopeless": state.hopeless,
-        "spent": state.spent,
-        "train_seconds": train_seconds,
-        "averaged": bool(state.average),
+        "step": torch.tensor(state.step),
+        "hopeless": torch.tensor(state.hopeless),
+        "spent": torch.tensor(state.spent),
+        "train_seconds": torch.tensor(train_seconds, dtype=torch.float64),
     }
-    (beside / "state.json").write_text(json.dumps(numbers))
-    shutil.rmtree(target, ignore_errors=True)
-    beside.rename(target)
-    for old in range(1, rung - 1):
-        shutil.rmtree(rung_folder(folder, old), ignore_errors=True)
+    parts = {
+        "params": state.params,
+        "moments": state.moments,
+        "average": state.average,
+        "numbers": numbers,
+    }
+    tensors = {
+        f"{part}/{name}": tensor.contiguous()  # tensors that own their memory, as it asks for
+        for part, named in parts.items()
+        for name, tensor in named.items()
+    }
+    here, trial = Place.at(rung_folder(folder, rung)), Place.at(folder)
+    here.write(STATE, to_bytes(tensors))
+    for name in here.listed("").keys() - {STATE}:
+        here.remove(name)
+    with suppress(OSError):  # nobody misses the room
+        for name in {f"rung-{number}" for number in range(1, rung - 1)} & trial.listed("").keys():
+            trial.remove_folder(name)
 
 
-def load(folder: Path, rung: int) -> Checkpoint | None:
+def load(folder: str | Path, rung: int) -> Checkpoint | None:
     """The checkpoint of a rung; None where it is missing or damaged (the rung is trained again)."""
-    source = rung_folder(folder, rung)
     try:
-        numbers = json.loads((source / "state.json").read_text())
-        average = load_file(source / "average.safetensors") if numbers["averaged"] else {}
+        tensors = from_bytes(Place.at(rung_folder(folder, rung)).read(STATE))
+        parts: dict[str, dict[str, Tensor]] = {"params": {}, "moments": {}, "average": {}}
+        numbers: dict[str, float] = {}
+        for full, tensor in tensors.items():
+            part, _, name = full.partition("/")
+            if part == "numbers":
+                numbers[name] = tensor.item()
+            else:
+                parts[part][name] = tensor
         state = TrainingState(
             step=int(numbers["step"]),
-            params=load_file(source / "weights.safetensors"),
-            moments=load_file(source / "moments.safetensors"),
             hopeless=int(numbers["hopeless"]),
             spent=int(numbers["spent"]),
-            average=average,
+            **parts,
         )
-        return Checkpoint(state, float(numbers["train_seconds"]))
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+        return Checkpoint(state, numbers["train_seconds"])
+    except (RuntimeError, OSError, ValueError, KeyError, SafetensorError):
         return None
 
 
-def save_predictions(folder: Path, rung: int, split: Split, predictions: Tensor) -> None:
-    """Keep the query predictions ``(T, Q, outputs)`` of a rung on a split."""
-    target = rung_folder(folder, rung) / f"{split}.safetensors"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_suffix(f".{os.getpid()}.part")
-    save_file({"predictions": predictions.contiguous()}, beside)
-    beside.rename(target)
+def save_predictions(folder: str | Path, rung: int, split: Split, predictions: Tensor) -> None:
+    """Keep the query predictions ``(T, Q, outputs)`` of a rung on a split.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    data = to_bytes({"predictions": predictions.contiguous()})
+    Place.at(rung_folder(folder, rung)).write(f"{split}.safetensors", data)
 
 
-def load_predictions(folder: Path, split: Split) -> Tensor:
+def load_predictions(folder: str | Path, split: Split) -> Tensor:
     """The query predictions ``(T, Q, outputs)`` that were kept in a rung's folder, as float32.
 
     Raises:
-        OSError, SafetensorError: they are not there, or damaged.
+        RunError, SafetensorError: they are not there, or damaged.
     """
-    return load_file(folder / f"{split}.safetensors")["predictions"].float()
-
-
-def _owned(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors that own their memory, as safetensors asks for."""
-    return {name: tensor.contiguous() for name, tensor in tensors.items()}
+    return from_bytes(Place.at(folder).read(f"{split}.safetensors"))["predictions"].float()

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from time import monotonic
 
 from metatune.budget import Budget
 from metatune.durable import write_atomically
 from metatune.history import History, Trial
 from metatune.jobs import TrialJob, rung_folder
+from metatune.place import below
 from metatune.plan import Plan
 from metatune.proposer import Ledger
 from metatune.records.compaction import Compactor
@@ -129,11 +129,11 @@ class Driver:
 
     def kept(self, row: Scored) -> str:
         """The folder in which a worker kept the predictions that were scored."""
-        return str(rung_folder(self._folder_of(row.trial, row.replica), row.rung))
+        return rung_folder(self._folder_of(row.trial, row.replica), row.rung)
 
-    def _folder_of(self, trial: str, replica: int) -> Path:
+    def _folder_of(self, trial: str, replica: int) -> str:
         folder = self.folder.trial(trial)
-        return folder / f"replica-{replica}" if replica else folder
+        return below(folder, f"replica-{replica}") if replica else folder
 
     def last_rung(self, trial: Trial) -> int:
         """The rung at which a trial is done."""

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from metatune.place import below
 from metatune.tasks.base import Episode, Split
 
 
@@ -30,7 +31,7 @@ class TrialJob:
         split: where the tasks to be judged on come from.
         tasks: how many.
         train: False only scores what was trained up to rung ``recorded``, on ``split``.
-        folder: where checkpoints go; None keeps none.
+        folder: where checkpoints go, a path or URI; None keeps none.
         code: folder that parts of the user's own are imported from; None where there are none.
         looks: the trial reports on the way, after each batch of tasks.
         seed_of: the trial of the same round whose seed it is trained with, so that differences
@@ -108,9 +109,9 @@ def cut_short(
     return RungResult(rung, outcome, reason, resource, 0.0, 0.0, None, (), (), (), False)
 
 
-def rung_folder(folder: Path, rung: int) -> Path:
+def rung_folder(folder: str | Path, rung: int) -> str:
     """Where the checkpoint and the predictions of a rung lie in a trial's folder."""
-    return folder / f"rung-{rung}"
+    return below(folder, f"rung-{rung}")
 
 
 class JobSource(Protocol):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from metatune.jobs import TrialJob
@@ -78,7 +77,7 @@ class Plan:
         asked: Asked,
         split: Split,
         *,
-        folder: Path | None,
+        folder: str | None,
         replica: int = 0,
         recorded: int = 0,
         train: bool = True,
@@ -107,7 +106,7 @@ class Plan:
             split=split,
             tasks=self.tasks(split),
             train=train,
-            folder=None if folder is None else str(folder),
+            folder=folder,
             code=self.code,
             seed_of=seed_of,
             looks=split == "select" and space.tasks.race > 0,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from time import perf_counter
 
 import torch
@@ -66,7 +65,7 @@ def _blended(job: TrialJob, family: TaskFamily | None) -> Iterator[RungResult]:
     batches = evaluation_tasks(family, job.split, job.episode, job.tasks, job.run_seed, job.round)
     labels = [to_tensors(batch) for batch in batches]
     sizes = [len(batch) for batch in batches]
-    parts = stacked([checkpoint.load_predictions(Path(part), job.split) for part in job.parts])
+    parts = stacked([checkpoint.load_predictions(part, job.split) for part in job.parts])
     classes = info.kind == "classification"
 
     def scores(predictions: Tensor) -> Tensor:
@@ -164,7 +163,7 @@ def _begun(work: _Work) -> _Trained:
     """What was trained up to the rung that is recorded; else the start."""
     job = work.job
     if job.folder is not None and job.recorded:
-        found = checkpoint.load(Path(job.folder), job.recorded)
+        found = checkpoint.load(job.folder, job.recorded)
         if found is not None:
             return _Trained(found.state, job.recorded, found.train_seconds, None)
     return _Trained(start_training(work.learner, work.seed), 0, 0.0, None)
@@ -297,10 +296,9 @@ def _judge(
         strategy.has_own_part and scores_jointly(work.learner, state.usable, prepare(tasks[0]))
     )
     if job.folder is not None:
-        folder = Path(job.folder)
         if job.train:
-            checkpoint.save(folder, trained.rung, state, trained.seconds)
-        checkpoint.save_predictions(folder, trained.rung, job.split, scores.predictions)
+            checkpoint.save(job.folder, trained.rung, state, trained.seconds)
+        checkpoint.save_predictions(job.folder, trained.rung, job.split, scores.predictions)
     yield _result(work, trained, last, scores, seconds, jointly)
 
 

@@ -112,7 +112,7 @@ def kept(tiny: TaskFamily, tmp_path: Path) -> TrialJob:
     for number in range(len(MEMBERS)):
         *_, last = run_trial(job_of(number, tmp_path), tiny)
         assert last.outcome == "completed"
-    folders = tuple(str(rung_folder(tmp_path / str(i), 1)) for i in range(len(MEMBERS)))
+    folders = tuple(rung_folder(tmp_path / str(i), 1) for i in range(len(MEMBERS)))
     return replace(
         job_of(0, tmp_path), trial="r1-e0", strategy={}, train=False, recorded=1, parts=folders
     )
@@ -182,7 +182,7 @@ def test_predictions_that_are_gone_fail_the_job_with_the_traceback(
     result = only_result(kept, tiny)
     assert result.outcome == "failed"
     assert "select.safetensors" in result.reason
-    assert load_predictions(Path(kept.parts[0]), "select").dtype == torch.float32
+    assert load_predictions(kept.parts[0], "select").dtype == torch.float32
 
 
 def test_a_blend_opens_its_family_with_the_options_that_its_parts_had(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_blend_opens_its_family_with_the_options_that_its_parts_had(tmp_path: 
     )
     *_, alone = run_trial(part)
     blended = replace(
-        part, strategy={}, train=False, recorded=1, parts=(str(rung_folder(tmp_path / "0", 1)),)
+        part, strategy={}, train=False, recorded=1, parts=(rung_folder(tmp_path / "0", 1),)
     )
     (result,) = run_trial(blended)
     assert (alone.outcome, result.outcome, result.reason) == ("completed", "completed", "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
@@ -15,10 +14,10 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from user_tables import uneven_rows
 
-from metatune.checkpoint import load, rung_folder
+from metatune.checkpoint import STATE, load, rung_folder
 from metatune.jobs import RungResult, TrialJob, job_to_json, result_from_json
 from metatune.learners.resource import pooled_cost, pooled_tasks, step_cost
 from metatune.seeds import derive_seed
@@ -343,8 +342,9 @@ def test_a_trial_cut_short_goes_on_as_if_it_had_not_been(tmp_path: Path, kind: s
 
 def test_a_resumed_trial_counts_the_seconds_before(tmp_path: Path) -> None:
     cut_short(job_of(tmp_path), 1)
-    path = rung_folder(tmp_path, 1) / "state.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"train_seconds": 1e4}))
+    path = Path(rung_folder(tmp_path, 1), STATE)
+    longer = torch.tensor(1e4, dtype=torch.float64)
+    save_file(load_file(path) | {"numbers/train_seconds": longer}, path)
     assert all(result.train_seconds > 1e4 for result in run(job_of(tmp_path, recorded=1)))
 
 
@@ -358,7 +358,7 @@ def test_a_rung_that_was_saved_but_not_recorded_is_trained_again(tmp_path: Path)
 def test_a_lost_checkpoint_is_trained_again_to_the_same_scores(tmp_path: Path, damage: str) -> None:
     whole = run(job_of(None))
     cut_short(job_of(tmp_path), 2)
-    weights = rung_folder(tmp_path, 2) / "weights.safetensors"
+    weights = Path(rung_folder(tmp_path, 2), STATE)
     match damage:
         case "missing":
             shutil.rmtree(rung_folder(tmp_path, 2))
@@ -387,13 +387,13 @@ def test_scoring_alone_uses_the_checkpoint(tmp_path: Path) -> None:
 
 def test_scoring_alone_leaves_predictions_and_the_checkpoint(tmp_path: Path) -> None:
     run(job_of(tmp_path))
-    weights = rung_folder(tmp_path, 3) / "weights.safetensors"
+    weights = Path(rung_folder(tmp_path, 3), STATE)
     before = weights.read_bytes()
     (result,) = run(job_of(tmp_path, split="confirm", train=False, recorded=3, tasks=4))
     assert weights.read_bytes() == before
-    files = {path.name for path in rung_folder(tmp_path, 3).iterdir()}
+    files = {path.name for path in Path(rung_folder(tmp_path, 3)).iterdir()}
     assert {"select.safetensors", "confirm.safetensors"} <= files
-    kept = load_file(rung_folder(tmp_path, 3) / "confirm.safetensors")["predictions"].double()
+    kept = load_file(Path(rung_folder(tmp_path, 3), "confirm.safetensors"))["predictions"].double()
     seeds = [derive_seed(5, "confirm", 1, task) for task in range(4)]
     target = torch.from_numpy(SinusoidFamily().sample("confirm", EPISODE, seeds).query_y)
     assert (kept - target).square().mean((1, 2)).tolist() == pytest.approx(result.scores, rel=1e-2)
@@ -449,7 +449,7 @@ def test_a_table_of_small_and_large_tasks_is_trained_and_scored_on(
     assert all(math.isfinite(score) for score in last.scores)
     assert not last.transductive
     # What was kept of it makes a blend that scores the same.
-    kept = replace(job, parts=(str(rung_folder(tmp_path, last.rung)),), train=False)
+    kept = replace(job, parts=(rung_folder(tmp_path, last.rung),), train=False)
     (blended,) = run_trial(kept, uneven)
     assert blended.scores == pytest.approx(last.scores, rel=2e-2, abs=1e-2)
 

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 
 from metatune.durable import sync_folder, write_atomically
 from metatune.errors import RunError
+from metatune.place import Place
 from metatune.records.folder import RunFolder, locked
-from metatune.records.place import Place
 from metatune.records.schema import SCHEMA
 from metatune.records.snapshot import generation_name, generations, snapshot
 

@@ -27,6 +27,7 @@ from pathlib import Path
 
 from metatune.durable import sync_folder
 from metatune.errors import RunError
+from metatune.place import below
 
 OPENING_SECONDS = 60.0
 """How long a driver waits for another that is opening the same run, in seconds."""
@@ -117,9 +118,9 @@ class RunFolder:
         """Folder of the trials' folders."""
         return self.path / "trials"
 
-    def trial(self, trial: str) -> Path:
-        """Folder of one trial's checkpoints; not made here."""
-        return self.trials / trial
+    def trial(self, trial: str) -> str:
+        """Folder of one trial's checkpoints, as workers are told it; not made here."""
+        return below(self.path, "trials", trial)
 
 
 def make_folder(path: str | Path) -> Path:

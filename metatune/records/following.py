@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from metatune.errors import RunError
+from metatune.place import Place
 from metatune.records.folder import RunFolder
 from metatune.records.log import scan, segments
-from metatune.records.place import Place
 from metatune.records.rows import Row
 from metatune.records.snapshot import refuse_missing
 

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from metatune.errors import RunError, first_of, one_line
+from metatune.place import Place
 from metatune.records.difficulty import tasks_of
 from metatune.records.folder import RunFolder
 from metatune.records.folding import Source
 from metatune.records.frames import frame_of, settings_of
 from metatune.records.log import read_log, segments
-from metatune.records.place import Place
 from metatune.records.rows import Row
 from metatune.records.schema import COLUMNS, FRAMES, schema
 from metatune.records.snapshot import refuse_missing, snapshot
@@ -152,7 +152,7 @@ def read_run(path: str | Path) -> Run:
     """A run's records as frames; also of a run that is going on, or has not measured anything.
 
     Args:
-        path: the run's folder, or a URI such as ``s3://bucket/runs/one``, see ``records.place``.
+        path: the run's folder, or a URI such as ``s3://bucket/runs/one``, see ``metatune.place``.
 
     Raises:
         RunError: it is no run, cannot be read, or its log is damaged before its end.

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow.dataset as ds
 
 from metatune.errors import RunError
-from metatune.records.place import Place
+from metatune.place import Place
 from metatune.records.reading import Run, read_run
 
 ABOUT = "folds.json"

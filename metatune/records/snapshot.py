@@ -27,6 +27,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from metatune.errors import RunError
+from metatune.place import Place
 from metatune.records.folding import (
     KEY,
     SCORED,
@@ -40,7 +41,6 @@ from metatune.records.folding import (
     without,
 )
 from metatune.records.log import Scan, scan, segment_names
-from metatune.records.place import Place
 from metatune.records.rows import Row
 from metatune.records.schema import CODED, COLUMNS, SCHEMA, schema
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from metatune.errors import RunError, first_of
+from metatune.place import Place
 from metatune.progress import time_limit
-from metatune.records.place import Place
 from metatune.records.reading import Run
 from metatune.report.blocks import Block, Board, Command, Facts, Fold, Words
 from metatune.tables import Sheet

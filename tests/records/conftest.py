@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from metatune.durable import write_atomically
+from metatune.place import Place
 from metatune.records.folder import RunFolder
 from metatune.records.log import Log
-from metatune.records.place import Place
 from metatune.records.rows import Row
 from metatune.records.snapshot import Snapshot, snapshot
 

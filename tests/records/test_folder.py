@@ -18,7 +18,7 @@ def test_a_new_folder_is_a_run_once_its_info_is_written(tmp_path: Path) -> None:
     write_atomically(folder.info, "{}")
     assert RunFolder.open(folder.path) == folder
     assert folder.records.is_dir()
-    assert folder.trial("r1-0007") == folder.path / "trials" / "r1-0007"
+    assert folder.trial("r1-0007") == str(folder.path / "trials" / "r1-0007")
 
 
 def test_an_existing_empty_folder_is_taken(tmp_path: Path) -> None:

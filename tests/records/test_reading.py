@@ -117,9 +117,9 @@ def test_a_damaged_info_is_refused(folder: RunFolder, text: str) -> None:
         read_run(folder.path)
 
 
-def test_writing_the_log_needs_neither_pandas_nor_pyarrow() -> None:
+def test_writing_the_log_needs_no_pandas() -> None:
     check = (
         "import sys, metatune.records.log, metatune.records.lease; "
-        "assert not {'pandas', 'pyarrow'} & sys.modules.keys()"
+        "assert 'pandas' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", check], check=True, env=ENVIRONMENT)

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metatune.errors import RunError
+from metatune.place import Place
 from metatune.records import snapshot as snapshots
 from metatune.records.compaction import compact
 from metatune.records.folder import RunFolder
 from metatune.records.log import Log, to_line
-from metatune.records.place import Place
 from metatune.records.reading import read_rows, read_run
 from metatune.records.rows import Row
 from metatune.records.snapshot import Manifest

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from metatune.errors import RunError
-from metatune.records.place import Place
+from metatune.place import Place
 from metatune.records.reading import read_run
 
 SECRETS = ("AKIDSECRET", "hunter2", "p/w")

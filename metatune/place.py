@@ -1,4 +1,4 @@
-"""Where a run is read from: a folder on this machine, or on any file system that pyarrow opens.
+"""Where a run lies: a folder on this machine, or on any file system that pyarrow opens.
 
 A place is named by a path, or by a URI such as ``s3://bucket/runs/one?region=eu-west-1``,
 ``s3://bucket/run?scheme=http&endpoint_override=127.0.0.1:9000``, ``gs://`` or ``file://``.
@@ -8,13 +8,18 @@ Credentials come from the environment; those in a URI work, and stand in no mess
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 import pyarrow as pa
 from pyarrow import fs
 
+from metatune.durable import write_atomically
 from metatune.errors import RunError, one_line
 
 _URI = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
@@ -35,7 +40,7 @@ _REASONS = {
 
 @dataclass(frozen=True)
 class Place:
-    """A folder on a file system, for reading.
+    """A folder on a file system.
 
     Attributes:
         files: the file system.
@@ -54,16 +59,22 @@ class Place:
         Raises:
             RunError: the URI is of no known kind, or has options that its kind does not know.
         """
-        if not (isinstance(where, str) and _URI.match(where)):
+        if not is_uri(where):
             path = Path(where).expanduser().resolve()
             return cls(fs.LocalFileSystem(), str(path), path)
+        where = str(where)
         try:
-            files, root = fs.FileSystem.from_uri(where)
+            files, root = _opened(where)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise RunError(f"{_bare(where)} cannot be opened: {_reason(error, where)}") from None
         if isinstance(files, fs.LocalFileSystem):
             return cls(files, root, Path(root))
         return cls(files, root, f"{where.partition('://')[0]}://{root}")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is reached by a path on this machine; its name is that path."""
+        return isinstance(self.name, Path)
 
     def shown(self, name: str) -> str:
         """A file below it, as it may be shown."""
@@ -101,8 +112,62 @@ class Place:
                 file.seek(min(start, file.size()))
                 data: bytes = file.read()
         except (pa.ArrowException, OSError) as error:
-            raise self.refused(name, error) from None
+            raise self.refused(name, error) from error
         return data
+
+    def find(self, name: str) -> bytes | None:
+        """The bytes of a file below it, None where there is none; errors as of ``read``."""
+        try:
+            return self.read(name)
+        except RunError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return None
+            raise
+
+    def write(self, name: str, data: bytes | str) -> None:
+        """Replace a file below it; whoever reads finds the old or the new one, whole.
+
+        Args:
+            name: of the file; folders on the way are made.
+            data: its new content; text is written as UTF-8.
+
+        Raises:
+            OSError: it may not be written. In an object store it may have been all the same, where
+                the answer was lost.
+        """
+        content = data.encode() if isinstance(data, str) else data
+        if self.is_local:
+            path = Path(self._path(name))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, content)
+        else:
+            _undisturbed(lambda: self._put(name, content))
+
+    def make_folder(self, name: str) -> None:
+        """Make a folder below it, where it is missing.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        self.files.create_dir(self._path(name))
+
+    def remove(self, name: str) -> None:
+        """Remove a file below it, where there is one.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        with suppress(FileNotFoundError):
+            self.files.delete_file(self._path(name))
+
+    def remove_folder(self, name: str) -> None:
+        """Remove a folder below it with all that it holds, where there is one.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        with suppress(FileNotFoundError):
+            self.files.delete_dir(self._path(name))
 
     def refused(self, name: str, error: Exception) -> RunError:
         """The error of a file that cannot be read."""
@@ -110,6 +175,42 @@ class Place:
 
     def _path(self, name: str) -> str:
         return str(PurePosixPath(self.root) / name)
+
+    def _put(self, name: str, data: bytes) -> None:
+        stream = self.files.open_output_stream(self._path(name))
+        stream.write(data)
+        stream.close()
+
+
+def is_uri(where: str | Path) -> bool:
+    """Whether a place is named by a URI; a ``Path`` never is."""
+    return isinstance(where, str) and _URI.match(where) is not None
+
+
+def below(where: str | Path, *names: str) -> str:
+    """The path or URI of what lies below a folder; a URI keeps its options."""
+    folder, mark, options = str(where).partition("?") if is_uri(where) else (str(where), "", "")
+    return "/".join([folder.rstrip("/"), *names]) + mark + options
+
+
+@lru_cache(maxsize=64)
+def _opened(uri: str) -> tuple[fs.FileSystem, str]:
+    """The file system of a URI, and the path in it; kept, as connections are."""
+    if uri.startswith("s3://") and "allow_delayed_open" not in uri:
+        # What is small then takes one request, in place of three.
+        uri += f"{'&' if '?' in uri else '?'}allow_delayed_open=true"
+    found: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(uri)
+    return found
+
+
+def _undisturbed(action: Callable[[], None]) -> None:
+    """Run this to its end before an interruption ends what waits for it.
+
+    A stream that Ctrl-C leaves half written is closed all the same, and what it holds then stands
+    for the file; in a thread no such interruption comes.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(action).result()
 
 
 def _bare(uri: str) -> str:
