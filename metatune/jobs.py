@@ -83,6 +83,7 @@ class RungResult:
             ``gradient.learned_knobs``); empty where no such number is learned.
         chosen: which of the job's parts the scores are of, in the order of their choice; empty for
             a trial.
+        node: address of the node that it was measured on; empty where the runner does not say.
     """
 
     rung: int
@@ -100,6 +101,7 @@ class RungResult:
     # Not hashed, as a dictionary cannot be; results that are equal still have equal hashes.
     learned: dict[str, float] = field(default_factory=dict, hash=False)
     chosen: tuple[int, ...] = ()
+    node: str = ""
 
 
 def cut_short(

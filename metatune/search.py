@@ -394,4 +394,5 @@ def scored(job: TrialJob, result: RungResult, rung: int) -> Scored:
         scores=list(result.scores),
         transductive=result.transductive,
         learned=dict(result.learned),
+        node=result.node,
     )

@@ -108,6 +108,7 @@ def extend_trials(before: pa.Table, rows: Iterable[Row]) -> pa.Table:
                     train_seconds=row.train_seconds,
                     score_seconds=row.score_seconds,
                     score=_mean(row.scores),
+                    node=row.node or None,
                 )
             case Ended(replica=0):
                 trial.update(state=row.state, reason=row.reason, seconds=row.seconds)
@@ -170,7 +171,7 @@ def _scores(rows: Iterable[Scored]) -> pa.Table:
 
 
 def _curves(rows: Sequence[Scored]) -> pa.Table:
-    computed = ("score", "tasks", "learned")
+    computed = ("score", "tasks", "learned", "node")
     columns = {
         column.name: [getattr(row, column.name) for row in rows]
         for column in COLUMNS["curves"]
@@ -181,6 +182,7 @@ def _curves(rows: Sequence[Scored]) -> pa.Table:
     columns["learned"] = [
         json.dumps(row.learned, sort_keys=True) if row.learned else None for row in rows
     ]
+    columns["node"] = [row.node or None for row in rows]
     return _table("curves", columns)
 
 

@@ -84,6 +84,7 @@ class Scored:
         transductive: query points were scored jointly.
         learned: what the meta-parameters say, as values of knobs by their paths, such as
             ``inner.lr``; empty where no such number is learned.
+        node: address of the node that it was measured on; empty where that is not known.
         at: seconds that the run had been driven for when this was written.
     """
 
@@ -102,6 +103,7 @@ class Scored:
     scores: list[float]
     transductive: bool
     learned: dict[str, float] = field(default_factory=dict)
+    node: str = ""
     at: float = 0.0
 
     @property

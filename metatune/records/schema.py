@@ -16,7 +16,7 @@ import pyarrow as pa
 from metatune.records.rows import STATES, Origin
 from metatune.tasks.base import SPLITS
 
-SCHEMA = "4"
+SCHEMA = "5"
 """Version of the tables' columns; raised when one is added, or changes name, type or meaning.
 
 Parquet of another version is not read: the log has all that stands in it.
@@ -134,6 +134,7 @@ _TRIALS = Frame(
         Column("score_seconds", "float", "scoring at that rung", "s", nullable=True),
         Column("seconds", "float", "training and scoring till the end", "s", nullable=True),
         Column("score", "float", "mean over tasks at that rung", "metric", nullable=True),
+        Column("node", "string", "address of the node that scored it at that rung", nullable=True),
         Column("strategy", "string", "the strategy as JSON", nullable=True),
         Column("params", "string", "its knobs by name as JSON", nullable=True),
         Column("parent", "string", "the trial that it was made from", nullable=True),
@@ -165,6 +166,7 @@ _CURVES = Frame(
         Column("tasks", "int", "tasks scored", "tasks"),
         _TRANSDUCTIVE,
         Column("learned", "string", "what meta-parameters say of knobs, as JSON", nullable=True),
+        Column("node", "string", "address of the node that scored it", nullable=True),
         Column("at", "float", "since the run's start, pauses left out", "s"),
     ),
 )

@@ -11,6 +11,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from threading import Condition, Thread
 from time import monotonic
@@ -164,8 +165,8 @@ class TuneRunner:
             self._fail(error)
             return None
 
-    def report(self, carrier: str, text: str) -> bool:
-        """Hand a rung's result to the source; True if the job goes on."""
+    def report(self, carrier: str, text: str, node: str) -> bool:
+        """Hand a rung's result, from a node, to the source; True if the job goes on."""
         with self._changed:
             if carrier in self._warming:
                 return self._keeps_warm(carrier)
@@ -173,7 +174,7 @@ class TuneRunner:
             if job is None or source is None or self._closing:
                 return False
             try:
-                go_on = source.on_result(job, result_from_json(text))
+                go_on = source.on_result(job, replace(result_from_json(text), node=node))
             except BaseException as error:
                 self._fail(error)
                 return False
@@ -243,7 +244,8 @@ class _Decider(FIFOScheduler):
         self._runner = runner
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        go_on = self._runner.report(trial.trial_id, result["result"])
+        node = str(result["node_ip"])
+        go_on = self._runner.report(trial.trial_id, result["result"], node)
         return str(TrialScheduler.CONTINUE if go_on else TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:

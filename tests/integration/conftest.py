@@ -142,12 +142,12 @@ def study_of(path: Path) -> optuna.Study:
 
 
 def repeatable(path: Path) -> list[Row]:
-    """A run's rows without their seconds, sorted."""
+    """A run's rows without their seconds and nodes, sorted."""
     rows: list[Row] = []
     for row in read_rows(RunFolder.open(path)):
         row = replace(row, at=0.0)
         if isinstance(row, Scored):
-            row = replace(row, train_seconds=0.0, score_seconds=0.0)
+            row = replace(row, train_seconds=0.0, score_seconds=0.0, node="")
         elif hasattr(row, "seconds"):
             row = replace(row, seconds=0.0)
         rows.append(row)
