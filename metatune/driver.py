@@ -14,6 +14,7 @@ from metatune.budget import Budget
 from metatune.durable import write_atomically
 from metatune.history import History, Trial
 from metatune.jobs import TrialJob, rung_folder
+from metatune.patience import Patience
 from metatune.place import below
 from metatune.plan import Plan
 from metatune.proposer import Ledger
@@ -38,6 +39,7 @@ class Driver:
         compactor: turns the log into Parquet in the background.
         workers: trials at a time.
         watch: is shown every row once it is recorded.
+        patience: with storage that does not answer.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Driver:
         compactor: Compactor,
         workers: int,
         watch: Callable[[Row, History], None],
+        patience: Patience | None = None,
     ) -> None:
         self.folder = folder
         self.plan = plan
@@ -60,6 +63,7 @@ class Driver:
         self._ledger = ledger
         self._compactor = compactor
         self._watch = watch
+        self._patience = patience or Patience()
         self._last_rungs: dict[str, int] = {}  # asked for at each look: strategies are not cheap
         self._before = history.at
         self._start = monotonic()
@@ -86,11 +90,19 @@ class Driver:
             self._watch(row, self.history)
 
     def write_method(self, method: Method) -> None:
-        """Write ``method.yaml``, from which another run can go on."""
-        space, _ = load_yaml(self.folder.space)
-        if space.get("prior") is not None:
-            space["prior"] = self.folder.prior.name  # the copy, which lies beside it
-        write_atomically(self.folder.method, method_file(space, self.plan.seed, method))
+        """Write ``method.yaml``, from which another run can go on.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+
+        def write() -> None:
+            space, _ = load_yaml(self.folder.space.read_text(encoding="utf-8"))
+            if space.get("prior") is not None:
+                space["prior"] = self.folder.prior.name  # the copy, which lies beside it
+            write_atomically(self.folder.method, method_file(space, self.plan.seed, method))
+
+        self._patience.keep_trying(write, f"{self.folder.method} could not be written")
 
     def _touched(self, rows: list[Row]) -> list[Trial]:
         """Trials whose entry in the ledger may have changed."""

@@ -12,7 +12,8 @@ import errno
 import logging
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import monotonic, sleep
 from typing import TypeVar
@@ -126,6 +127,22 @@ def given_up(error: OSError, what: str, waited: float = 0.0) -> StorageError:
         f"{what}: {reason_of(error)}{after}. "
         f"What was recorded stands: {next(advised, 'see to the storage')}, then resume."
     )
+
+
+@contextmanager
+def refusing(what: str) -> Iterator[None]:
+    """Storage that fails in here is waited for by nobody: what is only beginning may be refused.
+
+    Args:
+        what: as of ``keep_trying``.
+
+    Raises:
+        StorageError: it failed.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise given_up(error, what) from error
 
 
 def reason_of(error: OSError) -> str:

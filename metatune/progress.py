@@ -337,6 +337,10 @@ class Progress:
                 # Plain text: a failure's last line may hold brackets and colons of its own.
                 self._console.print(Text(line), soft_wrap=True)
 
+    def say(self, sentence: str) -> None:
+        """Something has happened that no row tells of."""
+        self._console.print(Text(sentence), soft_wrap=True)
+
     def tick(self) -> None:
         """Some time has passed."""
         if self._live is not None and monotonic() - self._drawn >= DRAW_SECONDS:

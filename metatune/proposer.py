@@ -8,8 +8,9 @@ dashboards: it holds every trial over the space's hard limits, and can be rebuil
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from itertools import islice
 from math import isfinite, prod
@@ -39,6 +40,7 @@ from metatune.observations import (
     knows,
     shares_beaten,
 )
+from metatune.patience import Patience, refusing
 from metatune.seeds import derive_seed
 from metatune.space.knobs import ChoiceKnob, FloatKnob, IntKnob, Knob, KnobTree, Params, Value
 from metatune.space.mutation import Weights, draw_choice, mutate
@@ -305,7 +307,16 @@ class Ledger:
     A trial's value, and its intermediate value at each rung, is its gain over the default. As user
     attributes it carries our id, ``name``, ``origin``, ``round``, ``structure`` and ``strategy``;
     once it has ended ``state``, ``reason``, ``seconds`` and ``score``, its mean on ``select``.
+
+    Args:
+        study: the stored one.
+        tree: the space.
+        costs: names of the objectives behind the gain.
     """
+
+    renewed: Callable[[], Ledger] | None = None
+    """Gives the ledger anew, brought up to the records: for when the study could not be written,
+    and may be torn."""
 
     def __init__(self, study: optuna.Study, tree: KnobTree, costs: Sequence[str] = ()) -> None:
         self._study = study
@@ -335,7 +346,25 @@ class Ledger:
             gains: its value at each rung. A trial that has ended, but whose gain is not known
                 yet for want of the default's score, stays RUNNING until it is.
             costs: of each cost among the objectives, the log ratio to the default's at each rung.
+
+        Raises:
+            OSError: the study cannot be written, and there is no way to renew it.
+            RunError: nor could it be renewed.
         """
+        try:
+            self._write(trial, gains, costs)
+        except (OSError, optuna.exceptions.StorageInternalError) as error:
+            if self.renewed is None:
+                raise _as_os_error(error) from None
+            anew = self.renewed()
+            self._study, self._known = anew._study, anew._known
+
+    def _write(
+        self,
+        trial: Trial,
+        gains: Mapping[int, float],
+        costs: Mapping[str, Mapping[int, float]],
+    ) -> None:
         if trial.id not in self._known:
             self._enter(trial)
         frozen = self._known[trial.id]
@@ -394,8 +423,11 @@ def open_ledger(
     history: History,
     tree: KnobTree,
     costs: Sequence[str] = (),
+    patience: Patience | None = None,
 ) -> Ledger:
     """Open the stored study of a run and bring it up to the records.
+
+    A study that cannot be written later is opened anew, with patience, and brought up again.
 
     Call it with the run locked: a lock that a killed driver left on the journal is removed, and
     the journal is cut to its last whole line.
@@ -407,22 +439,35 @@ def open_ledger(
         history: what is recorded.
         tree: the space.
         costs: names of the objectives behind the gain; the study has a direction for each.
+        patience: with storage that does not answer once the ledger is open.
 
     Raises:
         RunError: the storage cannot be opened, or its study has other objectives.
     """
-    try:
-        ledger = Ledger(_load(journal, storage, name, costs), tree, costs)
-    except (KeyError, ValueError, AssertionError, AttributeError, TypeError) as damage:
-        if storage is not None:
-            raise RunError(f"the storage's study {name} cannot be read: {damage}") from None
-        # The records know everything that the journal did.
-        journal.replace(journal.with_suffix(".damaged"))
-        ledger = Ledger(_load(journal, storage, name, costs), tree, costs)
-    if storage is not None and ledger.trials and not history.trials:
-        raise RunError(f"the storage has trials of another run {name}: name another folder (--out)")
-    for trial in history.trials.values():
-        ledger.sync(trial, history.gains(trial), history.costs(trial, costs))
+
+    def opened() -> Ledger:
+        try:
+            ledger = Ledger(_load(journal, storage, name, costs), tree, costs)
+        except (KeyError, ValueError, AssertionError, AttributeError, TypeError) as damage:
+            if storage is not None:
+                raise RunError(f"the storage's study {name} cannot be read: {damage}") from None
+            # The records know everything that the journal did.
+            journal.replace(journal.with_suffix(".damaged"))
+            ledger = Ledger(_load(journal, storage, name, costs), tree, costs)
+        if storage is not None and ledger.trials and not history.trials:
+            other = "name another folder (--out)"
+            raise RunError(f"the storage has trials of another run {name}: {other}")
+        for trial in history.trials.values():
+            ledger.sync(trial, history.gains(trial), history.costs(trial, costs))
+        return ledger
+
+    def renewed() -> Ledger:
+        what = f"the study {journal if storage is None else name} could not be written"
+        return (patience or Patience()).keep_trying(opened, what)
+
+    with refusing("the storage of the study cannot be opened"):
+        ledger = opened()
+    ledger.renewed = renewed
     return ledger
 
 
@@ -442,8 +487,7 @@ def _load(journal: Path, storage: str | None, name: str, costs: Sequence[str]) -
             load_if_exists=True,
         )
     except refused as error:
-        what = hide_password(str(error).partition("\n")[0]) or type(error).__name__
-        raise RunError(f"the storage of the study cannot be opened: {what}") from None
+        raise _as_os_error(error) from None
     found = [direction.name.lower() for direction in study.directions]
     if found != _directions(costs):
         raise RunError(
@@ -455,6 +499,14 @@ def _load(journal: Path, storage: str | None, name: str, costs: Sequence[str]) -
             simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(["gain", *costs])
     return study
+
+
+def _as_os_error(error: Exception) -> OSError:
+    """What a storage's driver raised, in a line without secrets."""
+    if isinstance(error, OSError):
+        return error
+    what = hide_password(str(error).partition("\n")[0]) or type(error).__name__
+    return OSError(errno.EIO, what)
 
 
 def repair_journal(journal: Path) -> None:

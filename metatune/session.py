@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from rich.console import Console
@@ -28,6 +29,7 @@ from metatune.errors import DataError, OptionError, RunError, hide_password
 from metatune.history import History
 from metatune.jobs import Runner
 from metatune.meta_loop import Loop, meta_loop
+from metatune.patience import Patience, refusing
 from metatune.plan import Plan
 from metatune.prior import Fitted, Prior, fit, read_prior
 from metatune.progress import Clock, Progress, Terms
@@ -336,11 +338,20 @@ def drive(
     console = console or Console(markup=False, emoji=False)
     about = read_info(folder)
     progress = Progress(console, Terms.of(about))
+    ending = Event()
     with ExitStack() as stack:
-        lease = stack.enter_context(acquire(folder))
-        with opening(folder):
+        with refusing(f"run {folder.path} could not be opened"):
+            lease = stack.enter_context(acquire(folder))
+
+        def again() -> None:
+            if ending.is_set():
+                raise RunError(f"run {folder.path} was ended while its storage was waited for")
+            lease.keep()
+
+        patience = Patience(notice=progress.say, again=again)
+        with opening(folder), refusing(f"run {folder.path} could not be opened"):
             history = History(plan.info.metric.sign, read_rows(folder))
-            log = stack.enter_context(Log.open(folder, lease.driver))
+            log = stack.enter_context(Log.open(folder, lease.driver, patience))
             ledger = open_ledger(
                 folder.journal,
                 storage,
@@ -348,13 +359,14 @@ def drive(
                 history,
                 plan.space.tree,
                 plan.space.space.costs,
+                patience,
             )
-        compactor = stack.enter_context(Compactor(folder))
+        compactor = stack.enter_context(Compactor(folder, patience=patience))
         if history.verdict is not None:
             return folder.path  # nothing is left to do
         runner = stack.enter_context(ready)
         driver = Driver(
-            folder, plan, history, log, ledger, compactor, runner.workers, progress.watch
+            folder, plan, history, log, ledger, compactor, runner.workers, progress.watch, patience
         )
         left = seldom(driver.budget.seconds_left)
 
@@ -368,7 +380,7 @@ def drive(
 
         progress.follow(history, clock)
         stack.enter_context(progress)
-
+        stack.push(lambda kind, *_: ending.set() if kind else None)
         meta_loop(Loop(driver, runner, tick))
     return folder.path
 

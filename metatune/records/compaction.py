@@ -9,6 +9,7 @@ import json
 import logging
 import shutil
 import threading
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from metatune.durable import sync_folder, write_atomically
-from metatune.errors import RunError
+from metatune.errors import RunError, StorageError
+from metatune.patience import Patience
 from metatune.place import Place
 from metatune.records.folder import RunFolder, locked
 from metatune.records.schema import SCHEMA
@@ -56,15 +58,19 @@ def compact(folder: RunFolder) -> Path | None:
         number = 1 + max(generations(place), default=0)
         path = folder.path / generation_name(number)
         path.mkdir()
-        for name, table in tables.items():
-            write_atomically(path / f"{name}.parquet", _to_parquet(table))
-        sync_folder(folder.records)
-        contents = {
-            "generation": number,
-            "metatune_schema": SCHEMA,
-            "segments": {name: asdict(each) for name, each in found.segments.items()},
-        }
-        write_atomically(path / "manifest.json", json.dumps(contents, indent=1) + "\n")
+        try:
+            for name, table in tables.items():
+                write_atomically(path / f"{name}.parquet", _to_parquet(table))
+            sync_folder(folder.records)
+            contents = {
+                "generation": number,
+                "metatune_schema": SCHEMA,
+                "segments": {name: asdict(each) for name, each in found.segments.items()},
+            }
+            write_atomically(path / "manifest.json", json.dumps(contents, indent=1) + "\n")
+        except OSError:
+            _remove(path)  # A full disk needs the room.
+            raise
         for older in generations(place):
             if older < number:
                 _remove(folder.path / generation_name(older))
@@ -98,17 +104,22 @@ class Compactor:
     ``failure`` and tried again. ``close`` compacts a last time, and raises if that fails.
     """
 
-    def __init__(self, folder: RunFolder, every: int = 500) -> None:
+    def __init__(
+        self, folder: RunFolder, every: int = 500, patience: Patience | None = None
+    ) -> None:
         """
         Args:
             folder: the run.
             every: rows between compactions.
+            patience: of the last one with storage that does not answer. (The next compaction is
+                soon enough for those before; and who closes for an error has waited already.)
         """
         if every < 1:
             raise ValueError(f"every must be at least 1 row, not {every}")
         self.failure: Exception | None = None
         self._folder = folder
         self._every = every
+        self._patience = patience or Patience()
         self._waiting = 0
         self._closing = False
         self._wake = threading.Condition()
@@ -132,8 +143,11 @@ class Compactor:
             self._waiting += rows
             self._wake.notify()
 
-    def close(self) -> None:
-        """Waits for a compaction at work, and compacts a last time; twice does nothing more.
+    def close(self, *, wait: bool = True) -> None:
+        """Lets a compaction at work end, and compacts a last time; twice does nothing more.
+
+        Args:
+            wait: for storage that does not answer.
 
         Raises:
             RunError: the last compaction failed; the log holds every row.
@@ -145,11 +159,15 @@ class Compactor:
             self._wake.notify()
         if self._thread is not None:
             self._thread.join()
-        self._compact()
+        if wait:
+            self._compact(lambda: self._patience.keep_trying(self._last, self._what))
+        else:
+            self._compact(self._last)
+        if isinstance(self.failure, StorageError):
+            raise self.failure
         if self.failure is not None:
             raise RunError(
-                f"run {self._folder.path} was not compacted: {self.failure}; "
-                "nothing is lost, its log holds every row"
+                f"{self._what}: {self.failure}; nothing is lost, its log holds every row"
             ) from self.failure
 
     def __enter__(self) -> Compactor:
@@ -162,7 +180,7 @@ class Compactor:
         trace: TracebackType | None,
     ) -> None:
         try:
-            self.close()
+            self.close(wait=error is None)
         except RunError:
             if error is None:  # Otherwise the first error is the one to show; this one is logged.
                 raise
@@ -174,12 +192,21 @@ class Compactor:
                 if self._closing:
                     return
                 self._waiting = 0
-            self._compact()
+            self._compact(lambda: compact(self._folder))
 
-    def _compact(self) -> None:
+    @property
+    def _what(self) -> str:
+        return f"run {self._folder.path} was not compacted"
+
+    def _last(self) -> None:
+        self._folder.info.stat()  # Of a run that is away, compaction itself says less.
+        compact(self._folder)
+
+    def _compact(self, action: Callable[[], object]) -> None:
         try:
-            compact(self._folder)
+            action()
             self.failure = None
         except Exception as error:
             self.failure = error
-            logger.warning("run %s was not compacted: %s", self._folder.path, error)
+            known = isinstance(error, StorageError)  # which says of itself what was not done
+            logger.warning("%s", error if known else f"{self._what}: {error}")

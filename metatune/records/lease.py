@@ -9,6 +9,7 @@ agree to within some seconds.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -100,6 +101,9 @@ class Lease:
             if self._lost is not None or self._closing.is_set():
                 return
             found = read_lease(self._folder)
+            if found is None and not self._folder.info.exists():
+                # Where the whole run is away, its lease is nobody's: it may come back.
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._folder))
             if found is None or found.driver != self.driver:
                 # Another took over while this process was suspended; it is theirs now.
                 self._lost = "is gone" if found is None else f"went to {who(found)}"
@@ -107,6 +111,16 @@ class Lease:
             driven, left = self._told
             self._holder = replace(self._holder, renewed_at=self._clock(), driven=driven, left=left)
             _write(self._folder, self._holder)
+
+    def keep(self) -> None:
+        """Makes sure that the run is still this driver's, after storage was away.
+
+        Raises:
+            OSError: that cannot be seen yet.
+            RunError: the lease was lost meanwhile.
+        """
+        self.renew()
+        self.check()
 
     def check(self) -> None:
         """Refuses to go on for a driver that was taken for dead and replaced.
@@ -121,14 +135,20 @@ class Lease:
             )
 
     def release(self) -> None:
-        """Gives the run back: stops renewing and removes ``driver.json`` if it is still ours."""
+        """Gives the run back: stops renewing and removes ``driver.json`` if it is still ours.
+
+        Where that cannot be, it expires: at once, if its process is looked for from here.
+        """
         with self._guard:
             if self._closing.is_set():
                 return
             self._closing.set()
-            found = read_lease(self._folder)
-            if found is not None and found.driver == self.driver:
-                self._folder.driver.unlink(missing_ok=True)
+            try:
+                found = read_lease(self._folder)
+                if found is not None and found.driver == self.driver:
+                    self._folder.driver.unlink(missing_ok=True)
+            except OSError as error:
+                logger.warning("the lease of %s was not given back: %s", self._folder.path, error)
         if self._thread is not threading.current_thread():
             self._thread.join()
 

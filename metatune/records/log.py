@@ -12,18 +12,21 @@ line *before* a good one is damage, and refused.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import threading
 import zlib
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from metatune.durable import sync_folder
-from metatune.errors import RunError, one_line
+from metatune.errors import RunError, StorageError, one_line
+from metatune.patience import Patience
 from metatune.records.folder import RunFolder, opening
 from metatune.records.rows import Row, from_plain, to_plain
 
@@ -33,36 +36,43 @@ _SEGMENT = re.compile(r"log-(\d+)-([0-9a-zA-Z]+)\.jsonl")
 class Log:
     """One driver's segment, open for appending; threads may share it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patience: Patience | None = None) -> None:
         """Opens a segment, made where it is missing; a torn end is cut off.
+
+        Args:
+            path: the segment's.
+            patience: with storage that does not answer while rows are appended.
 
         Raises:
             RunError: a line before the last good one is damaged.
         """
         self.path = path
+        self._patience = patience or Patience()
         new = not path.exists()
-        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        self._handle: int | None = handle
         self._guard = threading.Lock()
         self._closed = False
         try:
             data = path.read_bytes()
             self._end = scan(data, path).end
             if self._end < len(data):
-                os.ftruncate(self._handle, self._end)
-                os.fsync(self._handle)
+                os.ftruncate(handle, self._end)
+                os.fsync(handle)
             if new:
                 sync_folder(path.parent)
         except BaseException:
-            os.close(self._handle)
+            os.close(handle)
             raise
 
     @classmethod
-    def open(cls, folder: RunFolder, driver: str) -> Log:
+    def open(cls, folder: RunFolder, driver: str, patience: Patience | None = None) -> Log:
         """The segment of a driver, behind those of all drivers before it.
 
         Args:
             folder: the run.
             driver: the driver's id, as from its lease.
+            patience: with storage that does not answer while rows are appended.
 
         Raises:
             RunError: the run is being opened by another process, or the segment is damaged.
@@ -71,38 +81,32 @@ class Log:
             taken = segments(folder)
             number, last = parse_name(taken[-1]) if taken else (0, "")
             if last == driver:
-                return cls(taken[-1])
+                return cls(taken[-1], patience)
             path = folder.records / f"log-{number + 1:04d}-{driver}.jsonl"
             parse_name(path)  # A driver's id that spoils the name would hide the segment.
-            return cls(path)
+            return cls(path, patience)
 
     def append(self, *rows: Row) -> None:
         """Appends rows with one sync; they are on disk when this returns.
 
         Raises:
-            RunError: the rows could not be written, as on a full disk. None of them is then in
-                the log, and appending may be tried again.
+            RunError: the rows could not be written, as on a disk that stays full. None of them is
+                then in the log as far as that can still be seen to, and appending may be tried
+                again.
         """
         data = b"".join(to_line(row) for row in rows)
         with self._guard:
             if self._closed:
                 raise RunError(f"{self.path} is closed: nothing can be appended to it")
-            try:
-                self._write(data)
-            except OSError as error:
-                self._cut()
-                raise RunError(
-                    f"{self.path} could not be written: {error.strerror}: "
-                    "it holds all rows before; make room and resume"
-                ) from error
+            what = f"{self.path} could not be written"
+            self._patience.keep_trying(lambda: self._write(data), what)
             self._end += len(data)
 
     def close(self) -> None:
         """Closes the segment; closing twice does nothing."""
         with self._guard:
-            if not self._closed:
-                self._closed = True
-                os.close(self._handle)
+            self._closed = True
+            self._let_go()
 
     def __enter__(self) -> Log:
         return self
@@ -116,19 +120,58 @@ class Log:
         self.close()
 
     def _write(self, data: bytes) -> None:
-        written = os.write(self._handle, data)
-        while written < len(data):  # A nearly full disk takes a part, and then refuses.
-            written += os.write(self._handle, data[written:])
-        os.fsync(self._handle)
-
-    def _cut(self) -> None:
-        """Back to the last acknowledged line; a segment that cannot be cut is closed for good."""
+        handle = self._handle = self._handle or self._open_again()
         try:
-            os.ftruncate(self._handle, self._end)
-            os.fsync(self._handle)
+            written = os.write(handle, data)
+            while written < len(data):  # A nearly full disk takes a part, and then refuses.
+                written += os.write(handle, data[written:])
+            os.fsync(handle)
+            self._look(handle)
         except OSError:
-            self._closed = True
-            os.close(self._handle)
+            self._cut(handle)
+            raise
+
+    def _look(self, handle: int) -> None:
+        """Whether what was written is what others read: a file that was removed takes rows, too."""
+        if not os.path.samestat(os.stat(self.path), os.fstat(handle)):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(self.path))
+
+    def _cut(self, handle: int) -> None:
+        """Back to the last acknowledged line; a segment that cannot be cut is opened again."""
+        try:
+            os.ftruncate(handle, self._end)
+            os.fsync(handle)
+            self._look(handle)
+        except OSError:
+            self._let_go()
+
+    def _open_again(self) -> int:
+        """The segment where it is back, at its last acknowledged line.
+
+        Raises:
+            OSError: it is not back.
+            StorageError: it came back without rows that it had.
+        """
+        handle = os.open(self.path, os.O_RDWR | os.O_APPEND)
+        try:
+            data = self.path.read_bytes()
+            if scan(data[: self._end], self.path).end < self._end:
+                raise StorageError(
+                    f"{self.path} came back without its last rows: {len(data)} bytes of the "
+                    f"{self._end} that were written. Restore it from a copy, or resume without them"
+                )
+            os.ftruncate(handle, self._end)
+            os.fsync(handle)
+        except BaseException:
+            os.close(handle)
+            raise
+        return handle
+
+    def _let_go(self) -> None:
+        if self._handle is not None:
+            with suppress(OSError):  # What was acknowledged was synced.
+                os.close(self._handle)
+            self._handle = None
 
 
 @dataclass(frozen=True)

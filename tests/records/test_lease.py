@@ -232,3 +232,40 @@ def test_a_lease_of_a_version_that_tells_nothing_is_read(folder: RunFolder) -> N
         del old["driven"], old["left"]
         write_atomically(folder.driver, json.dumps(old))
         assert read_lease(folder) == replace(lease.holder, driven=0.0, left=None)
+
+
+def test_the_lease_of_a_run_that_is_away_is_not_lost(folder: RunFolder) -> None:
+    clock = FakeClock()
+    elsewhere = folder.path.with_name("elsewhere")
+    with acquire(folder, clock=clock) as lease:
+        folder.path.rename(elsewhere)
+        clock.now += 45
+        with pytest.raises(FileNotFoundError):
+            lease.keep()
+        folder.path.mkdir()  # a mount point without its mount
+        with pytest.raises(FileNotFoundError):
+            lease.keep()
+        folder.path.rmdir()
+        elsewhere.rename(folder.path)
+        lease.keep()
+        assert lease.holder.renewed_at == 1045.0
+
+
+def test_a_lease_that_another_took_while_the_run_was_away_is_lost(folder: RunFolder) -> None:
+    clock = FakeClock()
+    elsewhere = folder.path.with_name("elsewhere")
+    with acquire(folder, clock=clock) as lease:
+        folder.path.rename(elsewhere)
+        there = RunFolder.open(elsewhere)
+        clock.now += 45
+        with acquire(there, clock=clock):
+            elsewhere.rename(folder.path)
+            with pytest.raises(RunError, match="no longer this driver's: its lease went to"):
+                lease.keep()
+
+
+def test_a_lease_that_cannot_be_given_back_is_left_to_expire(folder: RunFolder) -> None:
+    with acquire(folder) as lease:
+        folder.driver.unlink()
+        folder.driver.mkdir()  # what cannot be read
+        lease.release()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
-from metatune.errors import RunError
+from metatune.errors import RunError, StorageError
+from metatune.patience import Patience
 from metatune.records.compaction import compact
 from metatune.records.folder import RunFolder, opening
 from metatune.records.log import Log, parse_name, read_log, scan, segments, to_line
@@ -21,6 +23,8 @@ from metatune.records.rows import Row
 
 from . import strategies_of_rows as some
 from .conftest import ENVIRONMENT, HERE
+
+AT_ONCE = Patience(seconds=0, notice=lambda _: None)
 
 WRITE = """
 import sys
@@ -139,33 +143,95 @@ def test_a_full_disk_leaves_whole_lines_and_says_so(
         room[0] -= done
         return done
 
-    with Log(tmp_path / "log") as log:
+    with Log(tmp_path / "log", AT_ONCE) as log:
         log.append(some.an_ended(0))
         with monkeypatch.context() as patch:
             patch.setattr(os, "write", nearly_full)
-            with pytest.raises(RunError, match="could not be written: No space left on device"):
+            with pytest.raises(StorageError, match="could not be written: No space left on device"):
                 log.append(some.an_ended(1), some.an_ended(2))
         assert log.path.read_bytes() == to_line(some.an_ended(0))
         log.append(some.an_ended(3))
     assert read_log(log.path) == [some.an_ended(0), some.an_ended(3)]
 
 
-def test_a_log_that_cannot_even_be_cut_takes_nothing_more(
+def test_a_log_that_cannot_even_be_cut_is_opened_and_cut_before_it_takes_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    log = Log(tmp_path / "log")
+    log = Log(tmp_path / "log", AT_ONCE)
     log.append(some.an_ended(0))
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fail)
         patch.setattr(os, "ftruncate", fail)
-        with pytest.raises(RunError, match="Input/output error"):
+        with pytest.raises(StorageError, match="Input/output error"):
             log.append(some.an_ended(1))
-    with pytest.raises(RunError, match="is closed"):
-        log.append(some.an_ended(2))
+    assert log.path.read_bytes() != to_line(some.an_ended(0))
+    log.append(some.an_ended(2))
     log.close()
+    assert read_log(log.path) == [some.an_ended(0), some.an_ended(2)]
+
+
+def test_a_closed_log_takes_nothing(tmp_path: Path) -> None:
+    log = Log(tmp_path / "log")
+    log.close()
+    with pytest.raises(RunError, match="is closed"):
+        log.append(some.an_ended())
+
+
+def away(folder: RunFolder, seconds: float) -> threading.Timer:
+    """Rename a run away now, and back after so many seconds."""
+    elsewhere = folder.path.with_name("elsewhere")
+    folder.path.rename(elsewhere)
+    back = threading.Timer(seconds, lambda: elsewhere.rename(folder.path))
+    back.start()
+    return back
+
+
+def test_rows_of_a_run_that_is_away_are_written_once_when_it_is_back(folder: RunFolder) -> None:
+    told: list[str] = []
+    with Log.open(folder, "0000000a", Patience(30, told.append)) as log:
+        log.append(some.an_ended(0))
+        back = away(folder, 0.4)
+        log.append(some.an_ended(1))
+        back.join()
+        log.append(some.an_ended(2))
+    assert read_rows(folder) == [some.an_ended(number) for number in range(3)]
+    assert told == [
+        f"{log.path} could not be written: No such file or directory. Waiting up to 30 s for it."
+    ]
+
+
+def test_rows_for_a_run_that_was_removed_are_not_taken_for_written(folder: RunFolder) -> None:
+    log = Log.open(folder, "0000000a", AT_ONCE)
+    log.append(some.an_ended(0))
+    shutil.rmtree(folder.path)
+    with pytest.raises(StorageError, match=r"No such file or directory.*bring it back"):
+        log.append(some.an_ended(1))
+    log.close()
+    assert not folder.path.exists()
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_a_run_that_comes_back_as_other_files_is_gone_on_with_if_it_is_whole(
+    folder: RunFolder, copied: bool
+) -> None:
+    log = Log.open(folder, "0000000a", AT_ONCE)
+    log.append(some.an_ended(0), some.an_ended(1))
+    elsewhere = folder.path.with_name("elsewhere")
+    folder.path.rename(elsewhere)
+    shutil.copytree(elsewhere, folder.path)
+    if copied:
+        log.append(some.an_ended(2))
+        assert read_rows(folder) == [some.an_ended(number) for number in range(3)]
+    else:
+        log.path.write_bytes(to_line(some.an_ended(0)))
+        with pytest.raises(StorageError, match="came back without its last rows"):
+            log.append(some.an_ended(2))
+        assert read_rows(folder) == [some.an_ended(0)]
+    log.close()
+    assert read_log(elsewhere / "records" / log.path.name) == [some.an_ended(0), some.an_ended(1)]
 
 
 def test_segments_of_drivers_follow_one_another(folder: RunFolder) -> None:
