@@ -17,6 +17,7 @@ that is how it will be used.
 
 from __future__ import annotations
 
+import atexit
 import os
 import pickle
 import subprocess
@@ -31,6 +32,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from metatune.learners.heads import RidgeHead
 from metatune.learners.interface import Backbone, Head, Learner, Params, Tensors, to_tensors
@@ -42,6 +44,64 @@ from metatune.strategy import Linear, Meta, Ridge, Strategy
 from metatune.tasks.base import ACCURACY, MSE, SPLITS, Episode, FamilyInfo, TaskFamily
 
 TASKS, SHOT, QUERY = 3, 4, 5
+
+
+class _OtherProcess:
+    """A process with a hash seed of its own, in which parts predict what is sent to them.
+
+    One serves all suites, since to start it takes longer than most suites do.
+    """
+
+    _CODE = """
+import os, pickle, sys
+answers = os.fdopen(os.dup(1), "wb")
+os.dup2(2, 1)  # whatever parts print is no answer
+sent = sys.stdin.buffer
+while sent.peek(1):
+    sys.path[:] = pickle.load(sent)  # first, for the parts are found by it
+    learner, batch, seed = pickle.load(sent)
+    found = learner.predict(learner.init(seed), batch)
+    pickle.dump(found.detach().numpy(), answers)
+    answers.flush()
+"""
+    _running: ClassVar[_OtherProcess | None] = None
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", self._CODE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | {"PYTHONHASHSEED": "12345", "OMP_NUM_THREADS": "1"},
+        )
+        atexit.register(self._end)
+
+    @classmethod
+    def running(cls) -> _OtherProcess:
+        """The one that runs; a new one where a part has ended it."""
+        if cls._running is None or cls._running._process.poll() is not None:
+            cls._running = cls()
+        return cls._running
+
+    def predict(self, learner: Learner, batch: Tensors, seed: int) -> Tensor:
+        """What the learner predicts there, started by this seed."""
+        self._send(sys.path)
+        self._send((learner, batch, seed))
+        assert self._process.stdout is not None
+        try:
+            found: Tensor = torch.from_numpy(pickle.load(self._process.stdout))
+        except EOFError:
+            self._process.wait()
+            raise AssertionError("the part raised in another process: see above") from None
+        return found
+
+    def _send(self, what: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(pickle.dumps(what))
+        self._process.stdin.flush()
+
+    def _end(self) -> None:
+        self._process.kill()
+        self._process.communicate()
 
 
 class _Conformance:
@@ -190,23 +250,7 @@ class _Conformance:
     def test_the_same_seed_gives_the_same_in_another_process(self, part: Any) -> None:
         learner, batch = self.learner(part), self.batch()
         here = learner.predict(learner.init(5), batch)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "out.safetensors"
-            sent = pickle.dumps((sys.path, str(path), learner, batch))
-            environment = os.environ | {"PYTHONHASHSEED": "12345", "OMP_NUM_THREADS": "1"}
-            code = (
-                "import pickle, sys\n"
-                "raw = sys.stdin.buffer.read()\n"
-                f"sys.path[:] = {sys.path!r}\n"
-                "_, path, learner, batch = pickle.loads(raw)\n"
-                "import torch\n"
-                "from safetensors.torch import save_file\n"
-                "torch.set_num_threads(1)\n"
-                "found = learner.predict(learner.init(5), batch)\n"
-                "save_file({'predictions': found.detach().contiguous()}, path)\n"
-            )
-            subprocess.run([sys.executable, "-c", code], input=sent, env=environment, check=True)
-            there = load_file(path)["predictions"]
+        there = _OtherProcess.running().predict(learner, batch, seed=5)
         self._close(there, here)
 
     def test_meta_parameters_can_be_saved_and_loaded(self, part: Any) -> None:

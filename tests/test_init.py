@@ -46,7 +46,7 @@ def small(path: Path) -> str:
 # --- the user's own data, from init to a leaderboard ----------------------------------------------
 
 
-@pytest.mark.parametrize("target", ["number", "class"])
+@pytest.mark.parametrize("target", ["class", pytest.param("number", marks=pytest.mark.long)])
 def test_a_messy_folder_goes_from_init_to_a_leaderboard_and_resumes_elsewhere(
     tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,7 +90,7 @@ def test_a_messy_folder_goes_from_init_to_a_leaderboard_and_resumes_elsewhere(
     assert again.options == plan.options
 
 
-@pytest.mark.parametrize("target", ["y", "label"])
+@pytest.mark.parametrize("target", ["y", pytest.param("label", marks=pytest.mark.long)])
 def test_tasks_of_3_to_40_rows_all_take_part_from_init_to_a_leaderboard(
     tmp_path: Path, target: str
 ) -> None:

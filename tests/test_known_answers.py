@@ -93,7 +93,7 @@ def winner_of(space: str, folder: Path, seed: int) -> tuple[dict[str, Any], Hist
     return history.trials[history.verdict.winner].asked.strategy, history
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_on_quadratics_the_loop_finds_the_inner_rate_of_the_algebra(tmp_path: Path, seed) -> None:
     strategy, history = winner_of(QUADRATIC, tmp_path / "run", seed)
     best, found = quadratic.best_inner_rate(16), strategy["inner"]["lr"]
@@ -102,7 +102,7 @@ def test_on_quadratics_the_loop_finds_the_inner_rate_of_the_algebra(tmp_path: Pa
     assert "beats the default, timid" in history.verdict.sentence
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_on_sinusoids_without_training_the_loop_finds_that_steps_decide(
     tmp_path: Path, seed
 ) -> None:

@@ -415,7 +415,7 @@ def test_fewer_trials_than_named_strategies_still_tries_all_named(tmp_path: Path
     assert run.trials["name"].to_list() == ["fomaml", "wild", "singular", "maml", "scratch"]
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_a_run_uses_its_core_seconds_almost_up_and_stays_within_them(
     seed: int, tmp_path: Path
 ) -> None:

@@ -28,19 +28,17 @@ ACTIVATIONS = ("relu", "tanh", "logistic", "identity")
 REGRESSORS = {
     "linear": [RidgeCV()],
     "trees": [
-        HistGradientBoostingRegressor(max_iter=20),
+        HistGradientBoostingRegressor(max_iter=6),
         HistGradientBoostingRegressor(max_iter=3, min_samples_leaf=400),  # nothing but roots
         HistGradientBoostingRegressor(max_iter=5, loss="absolute_error"),
     ],
-    "mlp": [
-        MLPRegressor(hidden_layer_sizes=(7, 5), activation=a, max_iter=20) for a in ACTIVATIONS
-    ],
+    "mlp": [MLPRegressor(hidden_layer_sizes=(7, 5), activation=a, max_iter=6) for a in ACTIVATIONS],
 }
 CLASSIFIERS = {
     "linear": [LogisticRegression(), LogisticRegression(fit_intercept=False)],
-    "trees": [HistGradientBoostingClassifier(max_iter=20, early_stopping=False)],
+    "trees": [HistGradientBoostingClassifier(max_iter=6, early_stopping=False)],
     "mlp": [
-        MLPClassifier(hidden_layer_sizes=(7, 5), activation=a, max_iter=20) for a in ACTIVATIONS
+        MLPClassifier(hidden_layer_sizes=(7, 5), activation=a, max_iter=6) for a in ACTIVATIONS
     ],
 }
 

@@ -17,7 +17,7 @@ FAMILY = QuadraticFamily()
 
 
 @pytest.mark.parametrize("rule", ["second_order", "first_order"])
-@pytest.mark.parametrize("shot", [4, 16])
+@pytest.mark.parametrize("shot", [4, pytest.param(16, marks=pytest.mark.long)])
 @pytest.mark.parametrize("off", [1 / 3, 3.0])
 def test_the_learned_rate_approaches_the_algebras(rule, shot, off):
     """Start and rate are both learned; the best start is theta_0 by symmetry."""

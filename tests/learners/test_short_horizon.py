@@ -84,7 +84,7 @@ def whole_trial(strategy: Strategy, trial: str) -> float:
     return fmean(scores)
 
 
-@pytest.mark.parametrize("off", [1 / 8, 2.0])
+@pytest.mark.parametrize("off", [1 / 8, pytest.param(2.0, marks=pytest.mark.long)])
 def test_differences_of_whole_trials_approach_the_best_rate_of_the_whole_training(off):
     parent = trained_at(off * BEST)
     assert not problems(parent, FAMILY.info, EPISODE)
