@@ -278,6 +278,7 @@ def test_a_choice_of_low_weight_comes_up_less_often() -> None:
     assert all(few.count(head) / len(few) > 0.2 for head in ("ridge", "prototypes", "gp"))
 
 
+@pytest.mark.long
 def test_a_choice_that_wrongly_lost_still_comes_up_at_the_floors_rate() -> None:
     """All that was seen speaks against the linear head: TPE would not come back to it."""
     observations = observed(40, HEADS, lambda p: -9.0 if p[HEAD] == "linear" else score(p))

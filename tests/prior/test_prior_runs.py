@@ -202,6 +202,7 @@ def test_a_run_killed_anywhere_ends_with_the_same_records_and_needs_no_original(
 TWO_ROUNDS = WITH.replace("count: 1", "count: 2, growth: 2").replace("trials: 14", "trials: 26")
 
 
+@pytest.mark.long
 def test_two_rounds_in_one_run_are_two_chained_runs_with_a_prior_too(
     earlier: Path, tmp_path: Path
 ) -> None:
