@@ -31,6 +31,7 @@ from rich.markup import escape
 from rich.table import Table
 
 RESULTS = Path(__file__).parent / "results" / "faults.parquet"
+WIDTH = 180  # columns at least, so that sentences can be read
 COLUMNS = ("section", "case", "done", "counts", "expected", "found", "seconds", "passed")
 SECTIONS = sorted(module.name for module in pkgutil.iter_modules(fault_cases.__path__))
 
@@ -88,7 +89,8 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.sections) - set(SECTIONS):
         parser.error(f"found section {', '.join(unknown)}; allowed: {', '.join(SECTIONS)}")
-    chosen, rows, console = options.sections or SECTIONS, list[dict[str, Any]](), Console()
+    chosen, rows = options.sections or SECTIONS, list[dict[str, Any]]()
+    console = Console(width=max(Console().width, WIDTH))
     if options.show:
         saved = pd.read_parquet(options.out)
         rows = saved[saved["section"].isin(chosen)].to_dict("records")  # type: ignore[assignment]

@@ -18,6 +18,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
+import ray
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -25,6 +26,7 @@ from ray.tune.search import Searcher
 from metatune.errors import RunError
 from metatune.jobs import JobSource, TrialJob, job_to_json, result_from_json
 from metatune.runner.carrier import Carrier
+from metatune.runner.head import Head
 
 # Tune's own files are of no use here: records are ours, and a resume never reads Tune's state.
 _TUNE_SETTINGS = {
@@ -60,6 +62,7 @@ class TuneRunner:
         self._thread = Thread(target=self._run, name="ray-tune", daemon=True)
 
     def __enter__(self) -> Self:
+        self._head = Head(ray.get_runtime_context().gcs_address)
         self._thread.start()
         return self
 
@@ -72,7 +75,8 @@ class TuneRunner:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self._thread.join(timeout=30)
+        self._thread.join(timeout=0 if self._head.lost else 30)  # without a head Tune waits
+        self._head.close()
         if error is None and self._error is not None:
             raise self._error
 
@@ -97,6 +101,7 @@ class TuneRunner:
                 self._changed.wait(TICK)
                 if self._error is not None:
                     raise self._error
+                self._head.check()
                 if not self._thread.is_alive():
                     raise RunError("Ray Tune ended before the search did")
                 tick()
