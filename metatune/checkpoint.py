@@ -11,6 +11,7 @@ from is in one.
 
 from __future__ import annotations
 
+import errno
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,10 @@ from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from metatune.errors import RunError, StorageError
 from metatune.jobs import rung_folder
 from metatune.learners.training import TrainingState
+from metatune.patience import Patience, passes
 from metatune.place import Place
 from metatune.tasks.base import Split
 
@@ -49,7 +52,7 @@ def save(folder: str | Path, rung: int, state: TrainingState, train_seconds: flo
         train_seconds: that it took.
 
     Raises:
-        OSError: it cannot be written.
+        StorageError: it cannot be written, whatever the patience.
     """
     numbers = {
         "step": torch.tensor(state.step),
@@ -69,18 +72,28 @@ def save(folder: str | Path, rung: int, state: TrainingState, train_seconds: flo
         for name, tensor in named.items()
     }
     here, trial = Place.at(rung_folder(folder, rung)), Place.at(folder)
-    here.write(STATE, to_bytes(tensors))
-    for name in here.listed("").keys() - {STATE}:
-        here.remove(name)
+    data = to_bytes(tensors)
+
+    def write() -> None:
+        _look_for_run(here)
+        here.write(STATE, data)
+        for name in here.listed("").keys() - {STATE}:
+            here.remove(name)
+
+    Patience().keep_trying(write, f"{here.shown(STATE)} could not be written")
     with suppress(OSError):  # nobody misses the room
         for name in {f"rung-{number}" for number in range(1, rung - 1)} & trial.listed("").keys():
             trial.remove_folder(name)
 
 
 def load(folder: str | Path, rung: int) -> Checkpoint | None:
-    """The checkpoint of a rung; None where it is missing or damaged (the rung is trained again)."""
+    """The checkpoint of a rung; None where it is missing or damaged (the rung is trained again).
+
+    Raises:
+        StorageError: the run is not there, or its storage does not answer, whatever the patience.
+    """
     try:
-        tensors = from_bytes(Place.at(rung_folder(folder, rung)).read(STATE))
+        tensors = from_bytes(_read(Place.at(rung_folder(folder, rung)), STATE))
         parts: dict[str, dict[str, Tensor]] = {"params": {}, "moments": {}, "average": {}}
         numbers: dict[str, float] = {}
         for full, tensor in tensors.items():
@@ -96,6 +109,8 @@ def load(folder: str | Path, rung: int) -> Checkpoint | None:
             **parts,
         )
         return Checkpoint(state, numbers["train_seconds"])
+    except StorageError:
+        raise
     except (RuntimeError, OSError, ValueError, KeyError, SafetensorError):
         return None
 
@@ -104,16 +119,59 @@ def save_predictions(folder: str | Path, rung: int, split: Split, predictions: T
     """Keep the query predictions ``(T, Q, outputs)`` of a rung on a split.
 
     Raises:
-        OSError: they cannot be written.
+        StorageError: they cannot be written, whatever the patience.
     """
     data = to_bytes({"predictions": predictions.contiguous()})
-    Place.at(rung_folder(folder, rung)).write(f"{split}.safetensors", data)
+    here, name = Place.at(rung_folder(folder, rung)), f"{split}.safetensors"
+
+    def write() -> None:
+        _look_for_run(here)
+        here.write(name, data)
+
+    Patience().keep_trying(write, f"{here.shown(name)} could not be written")
 
 
 def load_predictions(folder: str | Path, split: Split) -> Tensor:
     """The query predictions ``(T, Q, outputs)`` that were kept in a rung's folder, as float32.
 
     Raises:
-        RunError, SafetensorError: they are not there, or damaged.
+        RunError: they are not there.
+        StorageError: the storage does not answer, whatever the patience.
+        SafetensorError: they are damaged.
     """
-    return from_bytes(Place.at(folder).read(f"{split}.safetensors"))["predictions"].float()
+    return from_bytes(_read(Place.at(folder), f"{split}.safetensors"))["predictions"].float()
+
+
+def _read(rung: Place, name: str) -> bytes:
+    """A file in a rung's folder; errors as of ``load_predictions``."""
+
+    def read() -> bytes | RunError:
+        _look_for_run(rung)
+        try:
+            return rung.read(name)
+        except RunError as error:
+            cause = error.__cause__
+            # The run is there: no waiting brings a file that it does not have.
+            if isinstance(cause, OSError) and passes(cause) and cause.errno != errno.ENOENT:
+                raise cause from None
+            return error
+
+    found = Patience().keep_trying(read, f"{rung.shown(name)} could not be read")
+    if isinstance(found, RunError):
+        raise found
+    return found
+
+
+def _look_for_run(rung: Place) -> None:
+    """Make sure that a run is where it was: its workers make nothing of it anew.
+
+    Args:
+        rung: a folder of checkpoints, of a trial or of a training of its own within it.
+
+    Raises:
+        OSError: the folder of all trials is not there, which stands from the run's beginning on.
+    """
+    if rung.is_local:  # an object store knows no folders
+        trial = Path(rung.root).parent
+        trials = trial.parent.parent if trial.name.startswith("replica-") else trial.parent
+        trials.stat()

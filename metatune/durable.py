@@ -41,6 +41,18 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     sync_folder(path.parent)
 
 
+def make_folders(path: Path) -> None:
+    """Makes a folder, and those on the way, whose names outlive a power failure.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    missing = [each for each in (path, *path.parents) if not each.is_dir()]
+    path.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        sync_folder(each.parent)
+
+
 def sync_folder(path: Path) -> None:
     """Makes names that were added to or removed from a folder outlive a power failure."""
     handle = os.open(path, os.O_RDONLY)

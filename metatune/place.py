@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 from pyarrow import fs
 
-from metatune.durable import write_atomically
+from metatune.durable import make_folders, write_atomically
 from metatune.errors import RunError, one_line
 
 _URI = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
@@ -138,7 +138,7 @@ class Place:
         content = data.encode() if isinstance(data, str) else data
         if self.is_local:
             path = Path(self._path(name))
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folders(path.parent)
             write_atomically(path, content)
         else:
             _undisturbed(lambda: self._put(name, content))

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from metatune import checkpoint, own
 from metatune.blend import blend, choose, stacked
-from metatune.errors import Diverged
+from metatune.errors import Diverged, StorageError
 from metatune.evaluation import Scores, evaluation_tasks, judge, score_by_batch, scores_jointly
 from metatune.gradient import learned_knobs
 from metatune.jobs import RungResult, TrialJob, cut_short
@@ -44,6 +44,9 @@ def run_trial(job: TrialJob, family: TaskFamily | None = None) -> Iterator[RungR
         family: where tasks come from; None opens the one that the job names.
 
     An exception of the strategy's own parts ends the trial as ``failed``; it does not leave here.
+
+    Raises:
+        StorageError: the run's storage fails, which says nothing of the trial.
     """
     torch.set_num_threads(1)
     rung, resource = job.recorded, 0
@@ -51,6 +54,8 @@ def run_trial(job: TrialJob, family: TaskFamily | None = None) -> Iterator[RungR
         for result in _blended(job, family) if job.parts else _rungs(job, family):
             rung, resource = result.rung, result.resource
             yield result
+    except StorageError:
+        raise
     except Diverged as stop:
         yield cut_short(rung + 1, "diverged", str(stop), resource)
     except Exception:

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 
 import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from metatune.checkpoint import STATE, load, rung_folder, save, save_predictions
+from metatune import patience
+from metatune.checkpoint import (
+    STATE,
+    load,
+    load_predictions,
+    rung_folder,
+    save,
+    save_predictions,
+)  # fmt: skip
+from metatune.errors import StorageError
 from metatune.learners.training import TrainingState
 from metatune.tasks.base import Split
 
@@ -30,7 +41,7 @@ def state(
     return TrainingState(step, params, moments, hopeless, spent=100 * step, average=average or {})
 
 
-def rung_files(folder: Path, rung: int) -> list[Path]:
+def rung_files(folder: str | Path, rung: int) -> list[Path]:
     return sorted(Path(rung_folder(folder, rung)).iterdir())
 
 
@@ -124,6 +135,71 @@ def test_a_damaged_rung_is_none(tmp_path: Path, damage: str) -> None:
     assert load(tmp_path, 1) is None
 
 
+def test_no_file_that_ends_too_early_is_taken_for_whole(tmp_path: Path) -> None:
+    """Nor one of which only the length came to the disk."""
+    save(tmp_path, 1, state(), 0.0)
+    save_predictions(tmp_path, 1, "select", torch.ones(2, 3, 1).half())
+    folder = Path(rung_folder(tmp_path, 1))
+    for name in (STATE, "select.safetensors"):
+        whole = (folder / name).read_bytes()
+        for content in (*(whole[:cut] for cut in range(len(whole))), bytes(len(whole))):
+            (folder / name).write_bytes(content)
+            if name == STATE:
+                assert load(tmp_path, 1) is None
+            else:
+                with pytest.raises(SafetensorError):
+                    load_predictions(str(folder), "select")
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Storage is waited for no longer than a moment."""
+    monkeypatch.setattr(patience, "SECONDS", 0.1)
+
+
+@pytest.mark.parametrize("training", ["r1-0000", "r1-0000/replica-2"])
+@pytest.mark.usefixtures("impatient")
+def test_a_run_that_was_removed_is_not_begun_anew_by_its_workers(
+    tmp_path: Path, training: str
+) -> None:
+    run = tmp_path / "run"
+    (run / "trials").mkdir(parents=True)
+    folder = str(run / "trials" / training)
+    save(folder, 1, state(), 0.0)
+    for gone in ("removed", "an empty mount point"):
+        shutil.rmtree(run, ignore_errors=True)
+        if gone != "removed":
+            run.mkdir()
+        for action in (
+            lambda: save(folder, 2, state(), 0.0),
+            lambda: save_predictions(folder, 1, "select", torch.ones(1, 1, 1)),
+            lambda: load(folder, 1),
+            lambda: load_predictions(rung_folder(folder, 1), "select"),
+        ):
+            with pytest.raises(StorageError, match="No such file or directory after"):
+                action()
+        assert not run.exists() or list(run.iterdir()) == []
+
+
+def test_a_checkpoint_waits_for_the_run_to_come_back(tmp_path: Path) -> None:
+    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    (run / "trials").mkdir(parents=True)
+    folder = str(run / "trials" / "r1-0000")
+    for action in (
+        lambda: save(folder, 1, state(), 0.0),
+        lambda: save_predictions(folder, 1, "select", torch.ones(1, 1, 1)),
+        lambda: load(folder, 1),
+        lambda: load_predictions(rung_folder(folder, 1), "select"),
+    ):
+        run.rename(elsewhere)
+        back = Timer(0.3, lambda: elsewhere.rename(run))
+        back.start()
+        action()
+        back.join()
+    assert load(folder, 1) is not None
+    assert len(rung_files(folder, 1)) == 2
+
+
 @pytest.mark.parametrize("drop", ["numbers/step", "numbers/spent", "numbers/train_seconds"])
 def test_a_state_that_lacks_a_number_is_none(tmp_path: Path, drop: str) -> None:
     save(tmp_path, 1, state(), 0.0)
@@ -162,7 +238,7 @@ def test_a_save_that_breaks_off_leaves_the_state_before(tmp_path: Path, size: in
     save(tmp_path, 2, state(4), 2.0)
     bigger = TrainingState(5, {"w": torch.ones(20)}, {"w/exp_avg": torch.ones(100)})
     for rung in (2, 3):
-        with files_of_at_most(size), pytest.raises((OSError, SafetensorError)):
+        with files_of_at_most(size), pytest.raises(StorageError, match="File too large"):
             save(tmp_path, rung, bigger, 3.0)
     for rung, step in ((1, 3), (2, 4)):
         found = load(tmp_path, rung)

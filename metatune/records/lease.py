@@ -164,12 +164,16 @@ class Lease:
         self.release()
 
     def _keep(self) -> None:
+        failing = False
         while not self._closing.wait(self._renew_seconds):
             try:
                 self.renew()
+                failing = False
             except (OSError, RunError) as error:
                 # The next beat tries again: a lease outlives two that failed.
-                logger.warning("the lease of %s was not renewed: %s", self._folder.path, error)
+                level = logging.DEBUG if failing else logging.WARNING  # once is enough
+                logger.log(level, "the lease of %s was not renewed: %s", self._folder.path, error)
+                failing = True
             if self._lost is not None:
                 logger.error("the lease of %s %s", self._folder.path, self._lost)
                 return

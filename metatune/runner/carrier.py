@@ -8,6 +8,7 @@ from typing import Any
 
 from ray import tune
 
+from metatune.errors import StorageError
 from metatune.jobs import RungResult, job_from_json, result_to_json
 
 
@@ -32,6 +33,9 @@ class Carrier(tune.Trainable):
         if self._rungs is None:  # warming up: this process is ready, others may not be
             sleep(0.05)
             return {"state": "warm", "rung": 0, "result": ""}
-        result = next(self._rungs)
+        try:
+            result = next(self._rungs)
+        except StorageError as error:  # an end of the run, not of the trial
+            return {"state": "storage", "rung": 0, "result": str(error)}
         # One flat message a rung; Tune would unfold and track every number of a nested one.
         return {"state": result.outcome, "rung": result.rung, "result": result_to_json(result)}

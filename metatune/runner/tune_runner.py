@@ -23,7 +23,7 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from metatune.errors import RunError
+from metatune.errors import RunError, StorageError
 from metatune.jobs import JobSource, TrialJob, job_to_json, result_from_json
 from metatune.runner.carrier import Carrier
 from metatune.runner.head import Head
@@ -208,6 +208,10 @@ class TuneRunner:
                     self._fail(error)
             self._changed.notify_all()
 
+    def refused(self, reason: str) -> None:
+        """The run's storage fails a worker: its trial stays open, for a resume."""
+        self._fail(StorageError(reason))
+
     def closing(self) -> bool:
         """True once everything is to end."""
         return self._closing
@@ -250,6 +254,9 @@ class _Decider(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         node = str(result["node_ip"])
+        if result["state"] == "storage":
+            self._runner.refused(f"On node {node}, {result['result']}")
+            return str(TrialScheduler.STOP)
         go_on = self._runner.report(trial.trial_id, result["result"], node)
         return str(TrialScheduler.CONTINUE if go_on else TrialScheduler.STOP)
 
