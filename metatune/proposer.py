@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from itertools import islice
 from math import isfinite, prod
@@ -463,7 +464,13 @@ def open_ledger(
 
     def renewed() -> Ledger:
         what = f"the study {journal if storage is None else name} could not be written"
-        return (patience or Patience()).keep_trying(opened, what)
+        try:
+            return (patience or Patience()).keep_trying(opened, what)
+        except RunError:
+            if storage is None:
+                with suppress(OSError):  # a dashboard cannot read a torn line
+                    repair_journal(journal)
+            raise
 
     with refusing("the storage of the study cannot be opened"):
         ledger = opened()

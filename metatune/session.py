@@ -220,14 +220,15 @@ def create(
     prior = open_prior(space)
     plan, family = plan_of(space, trials=trials, seed=seed, prior=prior)
     folder = RunFolder.create(out or default_folder(Path(space_file)))
-    write_atomically(folder.space, text)
-    if prior is not None:
-        write_atomically(folder.prior, prior.data)
     about = _about(folder, plan, family, text, prior, storage)
     about["py_modules"] = list(py_modules)
     if fold is not None:  # a storage may hold the studies of several rotations
         about["run"] = f"{folder.path.parent.name}-{folder.path.name}"
-    write_atomically(folder.info, json.dumps(about, indent=2))  # last: now it is a run
+    with folder.begun():
+        write_atomically(folder.space, text)
+        if prior is not None:
+            write_atomically(folder.prior, prior.data)
+        write_atomically(folder.info, json.dumps(about, indent=2))  # last: now it is a run
     return folder, plan
 
 

@@ -6,13 +6,19 @@ it makes a fault, looks at what is left, and yields what it found, a case at a t
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+import yaml
+from safetensors.numpy import load_file
+
 from metatune.records.folder import RunFolder
+from metatune.records.log import scan
 from metatune.records.reading import read_rows
 from metatune.records.rows import Asked, Ended, Row, Scored
 
@@ -86,3 +92,37 @@ def miscounted(rows: list[Row]) -> list[str]:
     twice = [key for counted in (asked, ended, scored) for key, n in counted.items() if n > 1]
     without_end = [trial for trial in asked if (trial, 0) not in ended]
     return [f"twice: {key}" for key in twice] + [f"no end: {trial}" for trial in without_end]
+
+
+def damaged(path: Path) -> list[str]:
+    """What is not whole in a run's folder, in words: every file of it is read to its end."""
+    files = sorted(each for each in path.rglob("*") if each.is_file())
+    return [f"{file.relative_to(path)}: {wrong}" for file in files if (wrong := _wrong(file))]
+
+
+def _wrong(file: Path) -> str:
+    """What is wrong with a file; empty where nothing is."""
+    try:
+        match file.suffix:
+            case ".parquet":
+                pq.read_table(file, page_checksum_verification=True)
+            case ".safetensors":
+                load_file(file)
+            case ".json":
+                json.loads(file.read_bytes())
+            case ".yaml":
+                yaml.safe_load(file.read_bytes())
+            case ".log":
+                for line in file.read_bytes().splitlines(keepends=True):
+                    json.loads(line.removesuffix(b"\n") if line.endswith(b"\n") else b"torn")
+            case ".jsonl":
+                data = file.read_bytes()
+                if (end := scan(data, file).end) < len(data):
+                    return f"torn after byte {end}"
+            case ".lock" | "" if file.name in (".lock", ".compact.lock"):
+                pass
+            case _:
+                return "no file of a run"
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""

@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import rmtree
 
 from metatune.durable import sync_folder
 from metatune.errors import RunError
@@ -53,13 +54,24 @@ class RunFolder:
             RunError: the folder exists and is not empty, or cannot be made.
         """
         folder = cls(make_folder(path))
-        try:
+        with folder.begun():
             folder.records.mkdir()
             folder.trials.mkdir()
-        except OSError as error:
-            raise _not_made(folder.path, error) from error
-        sync_folder(folder.path)
+            sync_folder(folder.path)
         return folder
+
+    @contextmanager
+    def begun(self) -> Iterator[None]:
+        """What is written in here makes a new folder a run; where it fails, the folder goes.
+
+        Raises:
+            RunError: it failed.
+        """
+        try:
+            yield
+        except OSError as error:
+            rmtree(self.path, ignore_errors=True)  # half a run would be in the way of a whole one
+            raise _not_made(self.path, error) from error
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
@@ -131,6 +143,7 @@ def make_folder(path: str | Path) -> Path:
     """
     folder = _absolute(path)
     try:
+        _refuse_missing_mount(folder)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise RunError(
                 f"{folder} exists and is not empty: "
@@ -141,6 +154,24 @@ def make_folder(path: str | Path) -> Path:
     except OSError as error:
         raise _not_made(folder, error) from error
     return folder
+
+
+_MOUNTED = frozenset(map(Path, ("/", "/mnt", "/media", "/Volumes")))
+"""Where disks and shares appear."""
+
+
+def _refuse_missing_mount(folder: Path) -> None:
+    """Make no folder where a disk should be: what is written there goes with the machine.
+
+    Raises:
+        RunError: the first folder that would be made is one of those by which disks are reached.
+    """
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    if missing and missing[-1].parent in _MOUNTED:
+        raise RunError(
+            f"{folder} cannot be made a run folder: there is no {missing[-1]}: is its disk or "
+            "share not mounted? Make that folder first if it is to be on this machine"
+        )
 
 
 def _not_made(path: Path, error: OSError) -> RunError:

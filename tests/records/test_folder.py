@@ -38,6 +38,13 @@ def test_a_file_in_the_folders_place_is_refused(tmp_path: Path) -> None:
         RunFolder.create(tmp_path / "file" / "run")
 
 
+@pytest.mark.parametrize("name", ["/no-such-share/runs/one", "/mnt/no-such-share"])
+def test_a_share_that_is_not_mounted_is_not_made(name: str) -> None:
+    with pytest.raises(RunError, match=r"there is no /.*no-such-share: is its disk or share not"):
+        RunFolder.create(name)
+    assert not Path(name).exists()
+
+
 def test_a_missing_folder_is_not_a_run(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is not a run folder"):
         RunFolder.open(tmp_path / "nowhere")
