@@ -388,6 +388,9 @@ class TableRunner:
             if source.on_result(job, result):
                 forward(job, rest)
 
+    def watch(self, row: object, history: object) -> None:
+        """Nobody watches."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -10,7 +10,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from metatune.objectives import log_ratio
-from metatune.records.rows import Asked, Concluded, Ended, Looked, Row, Scored, Turned
+from metatune.records.rows import (
+    FINDING_OUT,
+    Asked,
+    Concluded,
+    Ended,
+    Looked,
+    Row,
+    Scored,
+    Turned,
+)
 from metatune.statistics import claim_for, unit_means
 from metatune.tasks.base import Split
 
@@ -233,3 +242,17 @@ class History:
             }
             for name in names
         }
+
+
+def leader(history: History) -> Trial | None:
+    """The best completed trial of the newest round that has one: rounds have other tasks."""
+    full = [
+        (trial, latest)
+        for trial in history.trials.values()
+        if trial.completed and trial.asked.origin not in FINDING_OUT
+        if (latest := trial.latest()) is not None
+    ]
+    newest = max((trial.asked.round for trial, _ in full), default=0)
+    own = [(trial, latest) for trial, latest in full if trial.asked.round == newest]
+    best = max(own, key=lambda each: history.sign * each[1].mean, default=None)
+    return None if best is None else best[0]

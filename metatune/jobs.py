@@ -6,10 +6,14 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from metatune.place import below
 from metatune.tasks.base import Episode, Split
+
+if TYPE_CHECKING:
+    from metatune.history import History
+    from metatune.records.rows import Row
 
 
 @dataclass(frozen=True)
@@ -147,6 +151,10 @@ class Runner(Protocol):
 
     def drain(self, source: JobSource, tick: Callable[[], None]) -> None:
         """Run every job of a source to its end; ``tick`` is called some times a second."""
+        ...
+
+    def watch(self, row: Row, history: History) -> None:
+        """Is shown every row once it is recorded, for what watches the machines that it runs on."""
         ...
 
 

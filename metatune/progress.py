@@ -22,9 +22,8 @@ from rich.table import Table
 from rich.text import Text
 
 from metatune.budget import core_seconds
-from metatune.history import History, Trial, differences
+from metatune.history import History, Trial, differences, leader
 from metatune.records.rows import (
-    FINDING_OUT,
     STATES,
     Asked,
     Concluded,
@@ -139,29 +138,12 @@ def phase(history: History) -> str:
     return "trying strategies" if history.trials else "starting"
 
 
-def leader(history: History) -> Trial | None:
-    """The best completed trial of the newest round that has one: rounds have other tasks."""
-    full = [
-        trial
-        for trial in history.trials.values()
-        if trial.completed and trial.asked.origin not in FINDING_OUT
-    ]
-    newest = max((trial.asked.round for trial in full), default=0)
-    own = [trial for trial in full if trial.asked.round == newest]
-    return max(own, key=lambda t: history.sign * _newest(t).mean, default=None)
-
-
-def _newest(trial: Trial) -> Scored:
-    latest = trial.latest()
-    assert latest is not None, "a completed trial has been scored"
-    return latest
-
-
 def _best(history: History, metric: str) -> str:
     best = leader(history)
     if best is None:
         return "none completed yet"
-    own = _newest(best)
+    own = best.latest()
+    assert own is not None, "a completed trial has been scored"
     text = f"{best.asked.name} {show_score(own.mean, metric)}"
     default = history.reference(best, own.rung)
     if default is None or default is own:

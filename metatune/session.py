@@ -39,6 +39,7 @@ from metatune.records.folder import RunFolder, opening
 from metatune.records.lease import acquire
 from metatune.records.log import Log
 from metatune.records.reading import read_info, read_rows
+from metatune.records.rows import Row
 from metatune.runner import check_address, own_modules, prepare_ray
 from metatune.space import Space, fold_file, load_space, load_yaml, resolve
 from metatune.space.families import Family, Rotating
@@ -366,8 +367,13 @@ def drive(
         if history.verdict is not None:
             return folder.path  # nothing is left to do
         runner = stack.enter_context(ready)
+
+        def watch(row: Row, history: History) -> None:
+            progress.watch(row, history)
+            runner.watch(row, history)
+
         driver = Driver(
-            folder, plan, history, log, ledger, compactor, runner.workers, progress.watch, patience
+            folder, plan, history, log, ledger, compactor, runner.workers, watch, patience
         )
         left = seldom(driver.budget.seconds_left)
 
@@ -399,8 +405,9 @@ def on_ray(
     from metatune.runner.cluster import connected
     from metatune.runner.tune_runner import TuneRunner
 
+    name = read_info(folder)["run"]
     joined = connected(address, workers, folder.path, wait=wait, py_modules=py_modules)
-    with joined as count, TuneRunner(count) as runner:
+    with joined as count, TuneRunner(count, name) as runner:
         yield runner
 
 

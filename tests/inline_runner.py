@@ -13,6 +13,7 @@ import optuna
 from rich.console import Console
 
 from metatune import session
+from metatune.history import History
 from metatune.jobs import (
     JobSource,
     RungResult,
@@ -143,6 +144,9 @@ class InlineRunner:
                 result = result_from_json(result_to_json(next(rungs)))
                 if not source.on_result(job, self._clock(job, result)):
                     live.pop()
+
+    def watch(self, row: Row, history: History) -> None:
+        """Nothing else runs here that could be watched."""
 
 
 def by_resource(job: TrialJob, result: RungResult) -> RungResult:

@@ -27,6 +27,7 @@ from metatune.errors import RunError, StorageError
 from metatune.jobs import JobSource, TrialJob, job_to_json, result_from_json
 from metatune.runner.carrier import Carrier
 from metatune.runner.head import Head
+from metatune.runner.metrics import Metrics
 
 # Tune's own files are of no use here: records are ours, and a resume never reads Tune's state.
 _TUNE_SETTINGS = {
@@ -43,10 +44,12 @@ class TuneRunner:
 
     Args:
         workers: jobs at a time.
+        run: name of the run, for its metrics.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, run: str) -> None:
         self.workers = workers
+        self.watch = Metrics(run).watch
         self._changed = Condition()
         self._source: JobSource | None = None
         self._live: dict[str, TrialJob] = {}  # by Tune's trial id

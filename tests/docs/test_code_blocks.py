@@ -49,10 +49,12 @@ CHECKED = {
         "cluster/local/local-multi-node.sh --nodes 3 --cpus 1",
         "ray job submit --address http://127.0.0.1:8265 --no-wait -- \\",
     },
-    # servers of others; tests/test_dashboards.py starts them
+    # servers of others; tests/test_dashboards.py and integration/test_scraped_metrics.py start them
     "watch.md": {
         "optuna-dashboard runs/glyphs/study.log",
         "metatune watch runs/glyphs --tensorboard events",
+        "prometheus --config.file=/tmp/ray/session_latest/metrics/prometheus/prometheus.yml "
+        "--web.listen-address=127.0.0.1:9090",
     },
 }
 BASE = """
