@@ -6,11 +6,11 @@ import io
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from threading import Timer
 
 import pytest
-import storage
 from inline_runner import (
     SPACE,
     InlineRunner,
@@ -29,6 +29,7 @@ from metatune.jobs import RungResult, TrialJob
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
+import filesystems as made
 from fault_cases import damaged
 
 INSTANTS = [
@@ -37,6 +38,22 @@ INSTANTS = [
     pytest.param(27, marks=pytest.mark.long),
 ]
 """Results of workers, of 31 in all: of the first trials, of later ones, of the verdict."""
+
+
+@pytest.fixture
+def mounts() -> None:
+    if made.why_not():
+        pytest.skip(made.why_not())
+
+
+@pytest.fixture
+def disk(mounts: None, tmp_path: Path) -> Iterator[Path]:
+    with ExitStack() as stack:
+        try:
+            path = stack.enter_context(made.disk(tmp_path / "disk"))
+        except OSError as error:
+            pytest.skip(str(error))
+        yield path
 
 
 @pytest.fixture
@@ -86,14 +103,14 @@ def assert_whole(run: Path, undisturbed: Path) -> None:
 
 
 @pytest.mark.parametrize("instant", INSTANTS)
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("mounts", "impatient")
 def test_a_full_disk_ends_a_run_that_goes_on_once_there_is_room(
     instant: int, tmp_path: Path, finished: Path
 ) -> None:
-    with storage.tmpfs(tmp_path / "small") as small:
+    with made.tmpfs(tmp_path / "small") as small:
         run = small / "run"
         filler = small / "filler"
-        told = run_until_it_ends(run, at(instant, lambda: storage.fill(small)))
+        told = run_until_it_ends(run, at(instant, lambda: made.fill(small)))
         assert "No space left on device after 0.3 s of waiting. What was recorded stands" in told
         assert damaged(run) == []
         filler.unlink()
@@ -101,12 +118,13 @@ def test_a_full_disk_ends_a_run_that_goes_on_once_there_is_room(
         assert_whole(run, finished)
 
 
+@pytest.mark.usefixtures("mounts")
 def test_a_disk_that_gets_room_in_time_costs_nothing(tmp_path: Path, finished: Path) -> None:
-    with storage.tmpfs(tmp_path / "small") as small:
+    with made.tmpfs(tmp_path / "small") as small:
         run, room = small / "run", Timer(0.5, (small / "filler").unlink)
 
         def fill() -> None:
-            storage.fill(small)
+            made.fill(small)
             room.start()
 
         inline_run(SPACE, run, runner=at(14, fill))
@@ -115,17 +133,16 @@ def test_a_disk_that_gets_room_in_time_costs_nothing(tmp_path: Path, finished: P
 
 @pytest.mark.parametrize("instant", INSTANTS)
 def test_a_disk_that_may_only_be_read_ends_a_run_at_once(
-    instant: int, tmp_path: Path, finished: Path
+    instant: int, disk: Path, finished: Path
 ) -> None:
-    with storage.disk(tmp_path / "disk") as disk:
-        run = disk / "run"
-        told = run_until_it_ends(run, at(instant, lambda: storage.break_disk(disk)))
-        assert "Read-only file system. What was recorded stands: make it writable" in told
-        storage.unmount(disk)
-        storage.mount_disk(disk)
-        assert damaged(run) == []
-        go_on(run)
-        assert_whole(run, finished)
+    run = disk / "run"
+    told = run_until_it_ends(run, at(instant, lambda: made.break_disk(disk)))
+    assert "Read-only file system. What was recorded stands: make it writable" in told
+    made.unmount(disk)
+    made.mount_disk(disk)
+    assert damaged(run) == []
+    go_on(run)
+    assert_whole(run, finished)
 
 
 @pytest.mark.parametrize("instant", INSTANTS)
@@ -147,33 +164,33 @@ def test_a_run_that_is_away_for_a_while_goes_on_when_it_is_back(
 
 
 @pytest.fixture
-def mounted(tmp_path: Path) -> Iterator[Path]:
+def mounted(mounts: None, tmp_path: Path) -> Iterator[Path]:
     """A run's folder that is a mount point itself."""
-    with storage.tmpfs(tmp_path / "server") as server:
+    with made.tmpfs(tmp_path / "server") as server:
         (server / "run").mkdir()
         (tmp_path / "run").mkdir()
-        storage.bind(server / "run", tmp_path / "run")
+        made.bind(server / "run", tmp_path / "run")
         yield tmp_path / "run"
-        storage.unmount(tmp_path / "run")
+        made.unmount(tmp_path / "run")
 
 
 def test_a_mount_that_is_made_anew_is_gone_on_with(
     mounted: Path, tmp_path: Path, finished: Path
 ) -> None:
-    back = Timer(0.5, lambda: storage.bind(tmp_path / "server" / "run", mounted))
+    back = Timer(0.5, lambda: made.bind(tmp_path / "server" / "run", mounted))
     left: list[Path] = []
 
     def away() -> None:
-        storage.unmount(mounted)
+        made.unmount(mounted)
         left.extend(mounted.iterdir())
         back.start()
 
     inline_run(SPACE, mounted, runner=at(14, away))
     assert left == []
     assert_whole(mounted, finished)
-    storage.unmount(mounted)
+    made.unmount(mounted)
     assert list(mounted.iterdir()) == []  # nothing was written below the mount
-    storage.bind(tmp_path / "server" / "run", mounted)
+    made.bind(tmp_path / "server" / "run", mounted)
 
 
 @pytest.mark.parametrize("instant", INSTANTS)
@@ -208,32 +225,35 @@ def space_file(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["run", "a/new/run"])
+@pytest.mark.usefixtures("mounts")
 def test_a_run_is_not_begun_where_nothing_may_be_written(
     name: str, space_file: Path, tmp_path: Path
 ) -> None:
-    with storage.tmpfs(tmp_path / "read") as place:
-        storage.only_read(place)
+    with made.tmpfs(tmp_path / "read") as place:
+        made.only_read(place)
         with pytest.raises(RunError, match="cannot be made a run folder: Read-only file system"):
             session.create(space_file, out=place / name)
         assert list(place.iterdir()) == []
 
 
+@pytest.mark.usefixtures("mounts")
 def test_a_run_is_not_begun_where_there_is_no_room(space_file: Path, tmp_path: Path) -> None:
-    with storage.tmpfs(tmp_path / "small") as small:
+    with made.tmpfs(tmp_path / "small") as small:
         (small / "run").mkdir()
-        storage.fill(small)
+        made.fill(small)
         with pytest.raises(RunError, match="cannot be made a run folder: No space left on device"):
             session.create(space_file, out=small / "run")
         (small / "filler").unlink()
         session.create(space_file, out=small / "run")  # nothing is in the way
 
 
+@pytest.mark.usefixtures("mounts")
 def test_a_run_that_may_only_be_read_is_not_resumed_but_read(
     tmp_path: Path, finished: Path
 ) -> None:
-    with storage.tmpfs(tmp_path / "read") as place:
+    with made.tmpfs(tmp_path / "read") as place:
         shutil.copytree(finished, place / "run")
-        storage.only_read(place)
+        made.only_read(place)
         with pytest.raises(RunError, match="cannot be locked: Read-only file system"):
             inline_resume(place / "run")
         assert rows_of(place / "run") == rows_of(finished)

@@ -1,4 +1,4 @@
-"""File systems of their own for tests: small, or with a disk that fails. They need root."""
+"""File systems to break: small ones, or on a disk that fails. Making them needs root, on Linux."""
 
 from __future__ import annotations
 
@@ -10,15 +10,12 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 _NEW_MOUNTS = 0x00020000  # CLONE_NEWNS
 
 
 @contextmanager
 def tmpfs(path: Path, megabytes: int = 16) -> Iterator[Path]:
     """A file system in memory, mounted on a new folder."""
-    _own_mounts()
     path.mkdir()
     _run("mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "none", path)
     try:
@@ -30,7 +27,6 @@ def tmpfs(path: Path, megabytes: int = 16) -> Iterator[Path]:
 @contextmanager
 def disk(path: Path, megabytes: int = 32) -> Iterator[Path]:
     """A disk that is a file, mounted on a new folder; it may be unmounted and mounted meanwhile."""
-    _own_mounts()
     image = path.with_suffix(".img")
     with image.open("xb") as file:
         file.truncate(megabytes * 2**20)
@@ -56,7 +52,6 @@ def break_disk(path: Path) -> None:
 
 def bind(there: Path, path: Path) -> None:
     """Show a folder at another's place."""
-    _own_mounts()
     _run("mount", "--bind", there, path)
 
 
@@ -84,16 +79,30 @@ def fill(path: Path) -> Path:
 
 
 @cache
-def _own_mounts() -> None:
-    """From here on what this process mounts is seen by it alone, and gone when it ends."""
+def why_not() -> str:
+    """Why this process cannot make file systems here; empty where it can.
+
+    What it mounts from here on is seen by it and its children alone, and gone when they end.
+    """
     if os.geteuid() != 0:
-        pytest.skip("mounting needs root")
+        return "mounting needs root"
     if ctypes.CDLL(None, use_errno=True).unshare(_NEW_MOUNTS) != 0:
-        pytest.skip("this system lets nobody have mounts of his own")
-    _run("mount", "--make-rprivate", "/")
+        return "this system lets nobody have mounts of his own"
+    try:
+        _run("mount", "--make-rprivate", "/")
+    except OSError as error:
+        return str(error)
+    return ""
 
 
 def _run(*command: object) -> None:
+    """Runs a command that changes mounts, in mounts of this process' own.
+
+    Raises:
+        OSError: it failed, or there can be none.
+    """
+    if command[0] == "mount" and command[1] != "--make-rprivate" and why_not():
+        raise OSError(why_not())
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
     if done.returncode != 0:
-        pytest.skip(f"{command[0]} does not work here: {done.stderr.strip()}")
+        raise OSError(f"{command[0]} failed: {done.stderr.strip()}")
