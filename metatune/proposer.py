@@ -11,12 +11,13 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from copy import deepcopy
 from itertools import islice
 from math import isfinite, prod
 from pathlib import Path
 from random import Random
+from time import sleep
 from types import MappingProxyType
 from typing import Any, Literal
 from warnings import catch_warnings, simplefilter
@@ -28,10 +29,12 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.exceptions import StorageInternalError
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from metatune.errors import RunError, hide_password
+from metatune.database import check_storage, engine_options, others_make_it, reason
+from metatune.errors import RunError
 from metatune.history import History, Trial
 from metatune.observations import (
     Observation,
@@ -354,11 +357,20 @@ class Ledger:
         """
         try:
             self._write(trial, gains, costs)
-        except (OSError, optuna.exceptions.StorageInternalError) as error:
+        except (OSError, StorageInternalError) as error:
             if self.renewed is None:
                 raise _as_os_error(error) from None
             anew = self.renewed()
+            self.close()
             self._study, self._known = anew._study, anew._known
+
+    def close(self) -> None:
+        """Let go of a database's connections; whatever is asked for later makes new ones."""
+        storage = self._study._storage
+        storage.remove_session()
+        backend = getattr(storage, "_backend", storage)  # behind a cache
+        if isinstance(backend, optuna.storages.RDBStorage):
+            backend.engine.dispose()
 
     def _write(
         self,
@@ -455,11 +467,14 @@ def open_ledger(
             # The records know everything that the journal did.
             journal.replace(journal.with_suffix(".damaged"))
             ledger = Ledger(_load(journal, storage, name, costs), tree, costs)
-        if storage is not None and ledger.trials and not history.trials:
-            other = "name another folder (--out)"
-            raise RunError(f"the storage has trials of another run {name}: {other}")
-        for trial in history.trials.values():
-            ledger.sync(trial, history.gains(trial), history.costs(trial, costs))
+        with ExitStack() as unless_open:
+            unless_open.callback(ledger.close)
+            if storage is not None and ledger.trials and not history.trials:
+                other = "name another folder (--out)"
+                raise RunError(f"the storage has trials of another run {name}: {other}")
+            for trial in history.trials.values():
+                ledger.sync(trial, history.gains(trial), history.costs(trial, costs))
+            unless_open.pop_all()
         return ledger
 
     def renewed() -> Ledger:
@@ -479,15 +494,13 @@ def open_ledger(
 
 
 def _load(journal: Path, storage: str | None, name: str, costs: Sequence[str]) -> optuna.Study:
-    where: Any = storage
     if storage is None:
         repair_journal(journal)
-        where = optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
     # A URL's driver raises what it likes; of a journal, other errors than these mean damage.
     refused: type[Exception] = OSError if storage is None else Exception
     try:
         study = optuna.create_study(
-            storage=where,
+            storage=_storage(journal, storage),
             study_name=name,
             directions=_directions(costs),
             sampler=optuna.samplers.RandomSampler(seed=0),
@@ -508,12 +521,29 @@ def _load(journal: Path, storage: str | None, name: str, costs: Sequence[str]) -
     return study
 
 
+def _storage(journal: Path, url: str | None) -> optuna.storages.BaseStorage:
+    """A journal, or a database whose tables are made if it is empty."""
+    if url is None:
+        return optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
+    check_storage(url)
+    options = engine_options(url)
+    for pause in (0.5, 1.0, 2.0):
+        try:
+            return optuna.storages.RDBStorage(url, engine_kwargs=options)
+        except Exception as error:
+            # Of runs that find it empty at once, each makes the tables, and all but one fail.
+            if not others_make_it(error):
+                raise
+            sleep(pause)
+    return optuna.storages.RDBStorage(url, engine_kwargs=options)
+
+
 def _as_os_error(error: Exception) -> OSError:
     """What a storage's driver raised, in a line without secrets."""
     if isinstance(error, OSError):
         return error
-    what = hide_password(str(error).partition("\n")[0]) or type(error).__name__
-    return OSError(errno.EIO, what)
+    beneath = error.__cause__ if isinstance(error, StorageInternalError) else None
+    return OSError(errno.EIO, reason(beneath if isinstance(beneath, Exception) else error))
 
 
 def repair_journal(journal: Path) -> None:

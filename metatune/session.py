@@ -23,6 +23,7 @@ from rich.console import Console
 import metatune
 from metatune import own
 from metatune.budget import seldom
+from metatune.database import check_storage
 from metatune.driver import Driver
 from metatune.durable import write_atomically
 from metatune.errors import DataError, OptionError, RunError, hide_password
@@ -213,6 +214,8 @@ def create(
         fold: of the splits, in place of the file's; written into the run's ``space.yaml``.
     """
     import_from(py_modules)
+    if storage is not None:
+        check_storage(storage)
     space = load_space(space_file)
     text = Path(space_file).read_text(encoding="utf-8")
     if fold is not None:
@@ -363,6 +366,7 @@ def drive(
                 plan.space.space.costs,
                 patience,
             )
+            stack.callback(ledger.close)
         compactor = stack.enter_context(Compactor(folder, patience=patience))
         if history.verdict is not None:
             return folder.path  # nothing is left to do

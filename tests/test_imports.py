@@ -20,7 +20,7 @@ HEAVY = {"ray", "optuna", "torch", "pandas"}
 LAYERS: list[tuple[str, ...]] = [
     ("",),  # the package itself: names that are loaded when they are first used
     ("errors", "seeds", "statistics", "objectives", "own"),
-    ("patience", "durable", "place"),
+    ("patience", "durable", "place", "database"),
     ("tasks",),
     ("strategy", "presets"),
     ("gradient",),

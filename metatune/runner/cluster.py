@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -17,7 +18,7 @@ from ray.autoscaler.sdk import request_resources
 from ray.exceptions import AuthenticationError, GetTimeoutError, RaySystemError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from metatune.errors import RunError, one_line
+from metatune.errors import RunError, hide_password, one_line
 from metatune.runner import token
 
 OBJECT_STORE = 128 * 2**20  # bytes; results are small, data are read by each worker itself
@@ -63,7 +64,15 @@ def connected(
             ray.shutdown()
 
 
+def _hide_secrets() -> None:
+    """Take passwords out of this process's command line, which Ray writes down and shows."""
+    shown = [hide_password(argument) for argument in sys.orig_argv]
+    if shown != sys.orig_argv:
+        ray._raylet.setproctitle(" ".join(shown))
+
+
 def _init(address: str | None, workers: int | None, py_modules: list[str]) -> None:
+    _hide_secrets()
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if py_modules:
         options["runtime_env"] = {"py_modules": py_modules}
