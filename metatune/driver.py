@@ -40,6 +40,7 @@ class Driver:
         workers: trials at a time.
         watch: is shown every row once it is recorded.
         patience: with storage that does not answer.
+        check: is called before rows are written; raises where the run went to another driver.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Driver:
         workers: int,
         watch: Callable[[Row, History], None],
         patience: Patience | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self.folder = folder
         self.plan = plan
@@ -64,6 +66,7 @@ class Driver:
         self._compactor = compactor
         self._watch = watch
         self._patience = patience or Patience()
+        self._check = check
         self._last_rungs: dict[str, int] = {}  # asked for at each look: strategies are not cheap
         self._before = history.at
         self._start = monotonic()
@@ -76,8 +79,9 @@ class Driver:
         """Write rows down, durably; then, and only then, act on them.
 
         Raises:
-            RunError: the log cannot be written.
+            RunError: the log cannot be written, or the run is another driver's by now.
         """
+        self._patience.keep_trying(self._check, f"the lease of {self.folder.path} cannot be seen")
         stamped = [replace(row, at=round(self.elapsed(), 3)) for row in rows]
         self._log.append(*stamped)
         for row in stamped:

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from metatune import session
 from metatune.durable import write_atomically
+from metatune.errors import RunError
 from metatune.plan import Plan
 from metatune.records.folder import RunFolder, make_folder
 from metatune.records.reading import read_info
@@ -83,9 +84,18 @@ def resume(
     wait: float = 0.0,
     storage: str | None = None,
     py_modules: Sequence[str | Path] = (),
+    standby: bool = False,
     console: Console | None = None,
 ) -> Path:
-    """Go on with a rotation, fold by fold; arguments and errors as of ``session.resume``."""
+    """Go on with a rotation, fold by fold; arguments and errors as of ``session.resume``.
+
+    Raises:
+        RunError: ``standby``, which is a run's: between two folds a rotation has no driver.
+    """
+    if standby:
+        raise RunError(
+            f"--standby: found {path}, a rotation; allowed: the folder of one fold's run"
+        )
     console = console or Console(quiet=True)
     told: set[str] = set()
     folders = folders_of(path)

@@ -37,7 +37,7 @@ from metatune.progress import Clock, Progress, Terms
 from metatune.proposer import open_ledger
 from metatune.records.compaction import Compactor
 from metatune.records.folder import RunFolder, opening
-from metatune.records.lease import acquire
+from metatune.records.lease import DrivenError, acquire
 from metatune.records.log import Log
 from metatune.records.reading import read_info, read_rows
 from metatune.records.rows import Row
@@ -47,6 +47,7 @@ from metatune.space.families import Family, Rotating
 from metatune.space.source import Problem, refuse
 from metatune.tasks.base import SPLITS, Episode, FamilyInfo, TaskFamily, notes_of
 from metatune.tasks.registry import family_names, open_family
+from metatune.watch import stand_by
 
 
 def plan_of(
@@ -244,11 +245,16 @@ def resume(
     wait: float = 0.0,
     storage: str | None = None,
     py_modules: Sequence[str | Path] = (),
+    standby: bool = False,
     console: Console | None = None,
 ) -> Path:
     """Go on with a run that was stopped, killed or cut off; arguments as for ``run``.
 
     Without ``py_modules``, those that the run was started with are sent again.
+
+    Args:
+        standby: while another process drives the run, follow it, and take over once it has gone
+            without the verdict.
 
     Raises:
         RunError: not a run, driven by another process, or its space or data have changed.
@@ -257,7 +263,15 @@ def resume(
     modules = own_modules(py_modules or started_with(path))
     import_from(modules)
     folder, plan, where = reopen(path, storage=storage)
-    return drive(folder, plan, where, on_ray(address, workers, folder, wait, modules), console)
+    while True:
+        if standby and stand_by(folder, console or Console(quiet=True)):
+            return folder.path
+        try:
+            ready = on_ray(address, workers, folder, wait, modules)
+            return drive(folder, plan, where, ready, console)
+        except DrivenError:
+            if not standby:  # else another that stood by was quicker
+                raise
 
 
 def started_with(path: str | Path) -> list[str]:
@@ -377,7 +391,16 @@ def drive(
             runner.watch(row, history)
 
         driver = Driver(
-            folder, plan, history, log, ledger, compactor, runner.workers, watch, patience
+            folder,
+            plan,
+            history,
+            log,
+            ledger,
+            compactor,
+            runner.workers,
+            watch,
+            patience,
+            lease.check,
         )
         left = seldom(driver.budget.seconds_left)
 
@@ -385,7 +408,7 @@ def drive(
             return Clock(driver.elapsed(), left())
 
         def tick() -> None:
-            lease.check()
+            patience.keep_trying(lease.check, f"the lease of {folder.path} cannot be seen")
             lease.tell(driver.elapsed(), left())
             progress.tick()
 

@@ -82,6 +82,30 @@ def watch(
     return True
 
 
+def stand_by(folder: RunFolder, console: Console, every: float = 1.0) -> bool:
+    """Show where a run stands for as long as another process drives it.
+
+    Args:
+        folder: the run's.
+        console: where to print.
+        every: seconds between two looks.
+
+    Returns:
+        Whether it has its verdict; otherwise its driver has given it back, or is dead.
+
+    Raises:
+        RunError: its records cannot be read.
+    """
+    run = _Watched(folder, console, None)
+    holder = read_lease(folder)
+    if holder is not None and is_live(holder, time()):
+        console.print(f"Standing by: {who(holder)} drives this run.", soft_wrap=True)
+        run.show(every, once=False, patience=0.0)
+        if run.history.verdict is None:
+            console.print("Nobody drives this run any more: taking over.", soft_wrap=True)
+    return run.history.verdict is not None
+
+
 class _Watched:
     """One run, seen from outside."""
 

@@ -71,6 +71,13 @@ def test_every_fold_is_a_run_and_together_they_are_about_all_groups_but_the_larg
     assert found.over_rival.units == 6
 
 
+def test_nobody_stands_by_at_a_rotation(
+    cut_off_and_resumed,
+) -> None:
+    with pytest.raises(RunError, match=r"--standby: found .* a rotation; allowed: the folder of"):
+        rotation.resume(cut_off_and_resumed[0], standby=True)
+
+
 def test_the_total_is_told_first_and_what_holds_for_all_folds_once(cut_off_and_resumed) -> None:
     path, first, again = cut_off_and_resumed
     total = "2 folds, each a run with the whole budget: 2 x 7 trials, 2 x 5 min.\n"

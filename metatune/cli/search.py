@@ -75,6 +75,14 @@ def resume(
     wait: Wait = 0,
     storage: Storage = None,
     py_module: PyModules = None,
+    standby: Annotated[
+        bool,
+        typer.Option(
+            "--standby",
+            help="While another process drives the run, follow it, and take over within seconds "
+            "once it is gone.",
+        ),
+    ] = False,
 ) -> None:
     """Go on with a run that was stopped or killed; nothing measured is lost or repeated."""
     from metatune import rotation, session
@@ -88,6 +96,7 @@ def resume(
             wait=wait,
             storage=storage,
             py_modules=py_module or (),
+            standby=standby,
             console=console,
         )
     show_results(path)

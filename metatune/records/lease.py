@@ -34,6 +34,10 @@ EXPIRE_SECONDS = 30.0
 Clock = Callable[[], float]
 
 
+class DrivenError(RunError):
+    """The run has a live driver."""
+
+
 @dataclass(frozen=True)
 class Holder:
     """Who drives a run, as written in ``driver.json``.
@@ -125,9 +129,14 @@ class Lease:
     def check(self) -> None:
         """Refuses to go on for a driver that was taken for dead and replaced.
 
+        Who slept beyond its lease, as a suspended laptop does, looks at it before anything else.
+
         Raises:
             RunError: the lease was lost.
+            OSError: the driver slept, and cannot see its lease.
         """
+        if self._clock() - self._holder.renewed_at >= EXPIRE_SECONDS:
+            self.renew()
         if self._lost is not None:
             raise RunError(
                 f"run {self._folder.path} is no longer this driver's: its lease {self._lost} "
@@ -190,14 +199,14 @@ def acquire(
         renew_seconds: seconds between renewals.
 
     Raises:
-        RunError: a live driver holds it; the message names its process and host.
+        DrivenError: a live driver holds it; the message names its process and host.
     """
     with opening(folder):
         found = read_lease(folder)
         now = clock()
         if found is not None and is_live(found, now):
             age = max(0.0, now - found.renewed_at)
-            raise RunError(
+            raise DrivenError(
                 f"run {folder.path} is being driven by {who(found)} (renewed {age:.0f} s ago): "
                 "wait for it or stop it, then resume"
             )

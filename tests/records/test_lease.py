@@ -179,6 +179,20 @@ def test_a_driver_that_was_replaced_notices_and_leaves_the_new_lease_alone(
             new.check()
 
 
+def test_a_driver_that_slept_looks_at_its_lease_before_it_goes_on(folder: RunFolder) -> None:
+    clock = FakeClock()
+    with acquire(folder, clock=clock) as sleeper:
+        clock.now += 31
+        sleeper.check()  # nobody took it: it is renewed
+        assert sleeper.holder.renewed_at == clock.now
+        clock.now += 31
+        with (
+            acquire(folder, clock=clock),
+            pytest.raises(RunError, match="is no longer this driver's: its lease went to"),
+        ):
+            sleeper.check()
+
+
 def test_a_damaged_lease_is_refused_with_advice(folder: RunFolder) -> None:
     folder.driver.write_text('{"driver": ')
     with pytest.raises(RunError, match=r"driver.json is damaged .* remove it if no driver"):
