@@ -200,8 +200,11 @@ class TuneRunner:
         return waiting and not self._closing
 
     def lost(self, carrier: str, reason: str) -> None:
-        """The actor is gone."""
+        """The actor is gone; with it all of them, where Ray has lost the driver's own node."""
         with self._changed:
+            if _WITHOUT_OWNER in reason:
+                self._fail(RunError(_NODE_GONE))
+                return
             self._warm |= {carrier} & self._warming
             job, source = self._live.pop(carrier, None), self._source
             if job is not None and source is not None and not self._closing:
@@ -265,6 +268,14 @@ class _Decider(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         self._runner.lost(trial.trial_id, f"the worker was lost: {_last_error(trial)}")
+
+
+_WITHOUT_OWNER = "its owner has died"
+"""What Ray says of an actor whose driver it takes for dead: this process, which is not."""
+_NODE_GONE = (
+    "Ray on the driver's own machine has ended (its raylet was killed, or the machine cut off). "
+    "What was recorded stands: start Ray again if it is a cluster's, then resume."
+)
 
 
 class _Closing(tune.Stopper):
