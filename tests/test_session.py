@@ -157,12 +157,12 @@ def test_a_resume_refuses_changed_data(created: RunFolder) -> None:
 def test_a_resume_refuses_a_storage_whose_password_was_not_kept(
     space_file: Path, tmp_path: Path
 ) -> None:
-    url = "postgresql://me:secret@host/studies"
+    url = "postgresql+psycopg://me:secret@host/studies"
     folder, _ = session.create(space_file, out=tmp_path / "run", storage=url)
     assert "secret" not in "".join(p.read_text() for p in folder.path.rglob("*") if p.is_file())
     with pytest.raises(RunError, match=r"needs its password: give it by --storage") as error:
         session.reopen(folder.path)
-    assert "postgresql://me:***@host/studies" in str(error.value)
+    assert "postgresql+psycopg://me:***@host/studies" in str(error.value)
     assert session.reopen(folder.path, storage=url)[2] == url
 
 
@@ -201,7 +201,7 @@ def test_a_session_that_fails_gives_the_run_back(created: RunFolder) -> None:
         "sqlite:////nowhere/at/all/x.db",
         "sqlite:////",
         "unknown://host/studies",
-        "postgresql://me:secret@localhost:1/studies",
+        "postgresql+psycopg://me:secret@localhost:1/studies",
     ],
 )
 def test_a_storage_that_cannot_be_opened_is_told_in_one_sentence(
