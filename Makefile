@@ -24,6 +24,7 @@ docs: $(VENV)/.docs  ## the site, into site/; warnings are errors
 verify: $(INSTALLED)  ## whether the statistics keep their word, and no file brings it down; some minutes
 	$(BIN)/python benchmarks/honesty.py
 	$(BIN)/python -m pytest -m long
+	$(BIN)/python benchmarks/faults.py kills
 	METATUNE_FUZZ=2000 $(BIN)/python -m pytest tests/fuzz
 
 format: $(INSTALLED)
