@@ -23,12 +23,15 @@ Process = subprocess.Popen[bytes]
 
 PORT = 6379  # Ray's own; every machine has its address
 SIZE = ["--num-cpus=1", "--object-store-memory=80000000", "--memory=2000000000"]  # bytes; the least
-NOTICED = {
-    # A node that is lost is noticed after some 6 s; with Ray's own settings after some 55.
+SETTINGS = {
+    # A node that is lost is noticed after some 10 s; with Ray's own settings after some 55.
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "1000",
-    "RAY_health_check_timeout_ms": "1000",
-    "RAY_health_check_failure_threshold": "3",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_failure_threshold": "5",
+    "RAY_AUTH_MODE": "token",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "PYTHONUNBUFFERED": "1",
 }
 
 
@@ -232,10 +235,11 @@ class Cluster:
         self._network, self._folder, self._next = network, folder, first
         self.machines = list[Machine]()
         self._environment = {
-            **os.environ, **NOTICED, "RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_AUTH_TOKEN": secrets.token_hex(32), "PYTHONUNBUFFERED": "1",
+            **os.environ,
+            **SETTINGS,
+            "RAY_AUTH_TOKEN": secrets.token_hex(32),
             "RAY_TMPDIR": str(folder / "ray"),
-        }  # fmt: skip
+        }
 
     @property
     def address(self) -> str:
@@ -252,7 +256,9 @@ class Cluster:
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", *role, *SIZE, "--block",
                    f"--node-ip-address={machine.address}"]  # fmt: skip
         log = self._folder / f"node-{self._next}.log"
-        machine.start(command, log, {**self._environment, **more})
+        started = machine.start(command, log, {**self._environment, **more})
+        # One after the other, for they start on the same cores, and Ray has patience for 30 s.
+        until_true(lambda: b"Ray runtime started" in log.read_bytes() or started.poll() is not None)
         self._next += 1
         return machine
 

@@ -70,8 +70,7 @@ def run(
             py_modules=modules,
             fold=fold,
         )
-    with RunFolder(path).begun():
-        write_atomically(path / ABOUT, json.dumps({"folds": len(plans)}))
+    write_atomically(path / ABOUT, json.dumps({"folds": len(plans)}))
     return resume(
         path, workers=workers, address=address, wait=wait, storage=storage, console=console
     )

@@ -29,7 +29,6 @@ from metatune.durable import write_atomically
 from metatune.errors import DataError, OptionError, RunError, hide_password
 from metatune.history import History
 from metatune.jobs import Runner
-from metatune.logs import RunLog
 from metatune.meta_loop import Loop, meta_loop
 from metatune.patience import Patience, refusing
 from metatune.plan import Plan
@@ -368,13 +367,7 @@ def drive(
                 raise RunError(f"run {folder.path} was ended while its storage was waited for")
             lease.keep()
 
-        told = stack.enter_context(RunLog(folder.log_of(lease.driver)))
-
-        def say(sentence: str) -> None:
-            progress.say(sentence)
-            told.say(sentence)
-
-        patience = Patience(notice=say, again=again)
+        patience = Patience(notice=progress.say, again=again)
         with opening(folder), refusing(f"run {folder.path} could not be opened"):
             history = History(plan.info.metric.sign, read_rows(folder))
             log = stack.enter_context(Log.open(folder, lease.driver, patience))
@@ -395,7 +388,6 @@ def drive(
 
         def watch(row: Row, history: History) -> None:
             progress.watch(row, history)
-            told.watch(row, history)
             runner.watch(row, history)
 
         driver = Driver(
@@ -442,7 +434,7 @@ def on_ray(
 
     name = read_info(folder)["run"]
     joined = connected(address, workers, folder.path, wait=wait, py_modules=py_modules)
-    with joined as count, TuneRunner(count, name) as runner:
+    with joined as ray, TuneRunner(ray, name) as runner:
         yield runner
 
 

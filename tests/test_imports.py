@@ -32,7 +32,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("records",),
     ("history", "stopping", "prior"),
     ("plan",),
-    ("budget", "observations", "logs"),
+    ("budget", "observations"),
     ("proposer",),
     ("runner",),
     ("driver",),

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -25,6 +26,20 @@ OBJECT_STORE = 128 * 2**20  # bytes; results are small, data are read by each wo
 LOOK_SECONDS = 120.0  # in which each node must have started a worker and answered
 
 
+@dataclass(frozen=True)
+class Joined:
+    """A Ray that this driver is connected to.
+
+    Attributes:
+        workers: trials at a time.
+        alike: what a node that comes later is compared with, for ``why_unlike``; None where there
+            is this machine alone.
+    """
+
+    workers: int
+    alike: dict[str, Any] | None = None
+
+
 @contextmanager
 def connected(
     address: str | None,
@@ -33,8 +48,8 @@ def connected(
     *,
     wait: float = 0.0,
     py_modules: Sequence[str] = (),
-) -> Iterator[int]:
-    """Connect to Ray and yield the number of workers.
+) -> Iterator[Joined]:
+    """Connect to Ray, and look at its nodes.
 
     Args:
         address: of a running cluster; None starts Ray on this machine, on loopback, with a token
@@ -51,7 +66,8 @@ def connected(
     if ray.is_initialized():
         if py_modules:
             raise RunError("modules of your own are sent on connecting, but Ray is connected")
-        yield _ready(workers, folder, wait)
+        with _on_cluster(workers, folder, wait) as joined:
+            yield joined
         return
     on_term = signal.getsignal(signal.SIGTERM)
     with nullcontext() if address else token.of_our_own():
@@ -59,7 +75,12 @@ def connected(
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_term)  # Ray puts one of its own there
         try:
-            yield _ready(workers, folder, wait) if address else workers or _cpus()
+            with (
+                _on_cluster(workers, folder, wait)
+                if address
+                else nullcontext(Joined(workers or _cpus()))
+            ) as joined:
+                yield joined
         finally:
             ray.shutdown()
 
@@ -101,8 +122,12 @@ def _cpus() -> int:
     return int(ray.cluster_resources().get("CPU", 0))
 
 
-def _ready(workers: int | None, folder: Path, wait: float) -> int:
-    """The number of workers, once they have their CPUs and every node was looked at."""
+@contextmanager
+def _on_cluster(workers: int | None, folder: Path, wait: float) -> Iterator[Joined]:
+    """What was joined, once workers have their CPUs and every node was looked at.
+
+    While this lasts a marker lies in the run's folder, which nodes that come later must see.
+    """
     if wait:
         _bring(workers or 1, wait)
     cpus = _cpus()
@@ -111,8 +136,15 @@ def _ready(workers: int | None, folder: Path, wait: float) -> int:
         raise RunError(
             f"the Ray cluster has {cpus} CPUs{within}; {workers or 1} workers were asked for"
         )
-    _look_at_nodes([node for node in ray.nodes() if node["Alive"]], folder)
-    return workers or cpus
+    marker = folder / f".marker-{uuid4().hex}"
+    marker.write_text(marker.name)
+    try:
+        versions, _ = _look()(str(marker))
+        alike = {"versions": versions, "marker": str(marker)}
+        _look_at_nodes([node for node in ray.nodes() if node["Alive"]], alike)
+        yield Joined(workers or cpus, alike)
+    finally:
+        marker.unlink(missing_ok=True)
 
 
 def _bring(cpus: int, minutes: float) -> None:
@@ -126,44 +158,52 @@ def _bring(cpus: int, minutes: float) -> None:
         request_resources(num_cpus=0)  # from here on what trials ask for is enough
 
 
-def _look_at_nodes(nodes: list[dict[str, Any]], folder: Path) -> None:
+def _look_at_nodes(nodes: list[dict[str, Any]], alike: dict[str, Any]) -> None:
     """Refuse nodes of another version, and those that do not see the run's folder."""
-    marker = folder / f".marker-{uuid4().hex}"
-    marker.write_text(marker.name)
     look = ray.remote(_look())
-    ours, _ = _look()(str(marker))
     working = [node for node in nodes if node.get("Resources", {}).get("CPU")]  # no idle head
-    try:
-        seen = [
-            look.options(
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
-                num_cpus=0,
-            ).remote(str(marker))
-            for node in working
-        ]
-        for node, answer in zip(working, seen, strict=True):
-            name = node["NodeManagerAddress"]
-            try:
-                theirs, text = ray.get(answer, timeout=LOOK_SECONDS)
-            except GetTimeoutError:
-                late = f"node {name} has started no worker within {LOOK_SECONDS:g} s"
-                raise RunError(late) from None
-            except (RaySystemError, ray.exceptions.RayTaskError) as error:
-                told = one_line(str(error).strip().rpartition("\n")[2])
-                raise RunError(f"node {name} cannot run a task: {told}") from None
-            differ = [what for what in ours if ours[what] != theirs[what]]
-            if differ:
-                raise RunError(
-                    f"node {name} has {_listed(theirs, differ)}; this driver has "
-                    f"{_listed(ours, differ)}: they must be the same"
-                )
-            if text != marker.name:
-                raise RunError(
-                    f"node {name} does not see the run's folder {folder}: "
-                    "choose one on storage that all nodes share (--out)"
-                )
-    finally:
-        marker.unlink(missing_ok=True)
+    seen = [
+        look.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+            num_cpus=0,
+        ).remote(alike["marker"])
+        for node in working
+    ]
+    for node, answer in zip(working, seen, strict=True):
+        name = node["NodeManagerAddress"]
+        try:
+            found = ray.get(answer, timeout=LOOK_SECONDS)
+        except GetTimeoutError:
+            late = f"node {name} has started no worker within {LOOK_SECONDS:g} s"
+            raise RunError(late) from None
+        except (RaySystemError, ray.exceptions.RayTaskError) as error:
+            told = one_line(str(error).strip().rpartition("\n")[2])
+            raise RunError(f"node {name} cannot run a task: {told}") from None
+        if unlike := _unlike(alike, *found):
+            raise RunError(f"node {name} {unlike}")
+
+
+def why_unlike(alike: dict[str, Any]) -> str:
+    """What keeps this process's node from taking part, as ``Joined.alike`` has it; empty: nothing.
+
+    For a worker on a node that may have come after the others were looked at.
+    """
+    return _unlike(alike, *_look()(alike["marker"]))
+
+
+def _unlike(alike: dict[str, Any], theirs: dict[str, str], text: str | None) -> str:
+    ours, marker = alike["versions"], Path(alike["marker"])
+    if differ := [what for what in ours if ours[what] != theirs[what]]:
+        return (
+            f"has {_listed(theirs, differ)}; this driver has {_listed(ours, differ)}: "
+            "they must be the same"
+        )
+    if text != marker.name:
+        return (
+            f"does not see the run's folder {marker.parent}: "
+            "choose one on storage that all nodes share (--out)"
+        )
+    return ""
 
 
 def _listed(versions: dict[str, str], names: list[str]) -> str:

@@ -25,10 +25,12 @@ from ray.tune.search import Searcher
 
 from metatune.errors import RunError, StorageError
 from metatune.jobs import JobSource, TrialJob, job_to_json, result_from_json
-from metatune.logs import pass_on
+from metatune.runner.carrier import Carrier
+from metatune.runner.cluster import Joined
 from metatune.runner.head import Head
-from metatune.runner.logged import LoggedCarrier
 from metatune.runner.metrics import Metrics
+
+logger = logging.getLogger(__name__)
 
 # Tune's own files are of no use here: records are ours, and a resume never reads Tune's state.
 _TUNE_SETTINGS = {
@@ -44,16 +46,19 @@ class TuneRunner:
     """Runs jobs on Ray Tune. A context manager; Ray is connected already.
 
     Args:
-        workers: jobs at a time.
+        joined: the Ray that it runs on.
         run: name of the run, for its metrics.
     """
 
-    def __init__(self, workers: int, run: str) -> None:
-        self.workers = workers
+    def __init__(self, joined: Joined, run: str) -> None:
+        self.workers = workers = joined.workers
+        self._alike = joined.alike
         self.watch = Metrics(run).watch
         self._changed = Condition()
         self._source: JobSource | None = None
         self._live: dict[str, TrialJob] = {}  # by Tune's trial id
+        self._back: list[TrialJob] = []  # from nodes that cannot run them
+        self._unlike: set[str] = set()  # carriers there, each of which keeps a worker's place
         # Tune gives a waiting trial the first actor that is free and drops the one that is still
         # starting for it: with short trials a second worker would never come up. So all workers
         # are started on an empty job, and released together.
@@ -101,7 +106,7 @@ class TuneRunner:
         with self._changed:
             self._source = source
             self._changed.notify_all()
-            while self._live or not source.exhausted:
+            while self._live or self._back or not source.exhausted:
                 self._changed.wait(TICK)
                 if self._error is not None:
                     raise self._error
@@ -128,7 +133,7 @@ class TuneRunner:
 
     def _tuner(self, scratch: str) -> tune.Tuner:
         return tune.Tuner(
-            tune.with_resources(LoggedCarrier, {"cpu": 1}),
+            tune.with_resources(Carrier, {"cpu": 1}),
             tune_config=tune.TuneConfig(
                 search_alg=_Asker(self),
                 scheduler=_Decider(self),
@@ -154,7 +159,7 @@ class TuneRunner:
             if self._cold and not self._closing:
                 self._cold -= 1
                 self._warming.add(carrier)
-                return {"job": ""}
+                return {"job": "", "alike": self._alike}
             job = self._next_job()
             if job is None and not self._live and not self._closing:
                 # Tune would sleep a second between two questions; a new source comes sooner.
@@ -162,12 +167,14 @@ class TuneRunner:
                 job = self._next_job()
             if job is not None:
                 self._live[carrier] = job
-                return {"job": job_to_json(job)}
+                return {"job": job_to_json(job), "alike": self._alike}
             return Searcher.FINISHED if self._closing else None
 
     def _next_job(self) -> TrialJob | None:
         if self._closing or self._source is None or len(self._live) >= self.workers:
             return None
+        if self._back:
+            return self._back.pop()
         try:
             return self._source.next_job()
         except BaseException as error:
@@ -200,12 +207,27 @@ class TuneRunner:
         waiting = len(self._warm) < self.workers and monotonic() < self._warm_until
         return waiting and not self._closing
 
+    def unlike(self, carrier: str, node: str, why: str) -> None:
+        """A node came that cannot take part: what its worker was given goes to another one."""
+        with self._changed:
+            if carrier in self._unlike:
+                return
+            logger.warning("node %s is not used: it %s", node, why)
+            self._unlike.add(carrier)
+            self._warm |= {carrier} & self._warming
+            if job := self._live.pop(carrier, None):
+                self._back.append(job)
+            if len(self._unlike) == self.workers:
+                self._fail(RunError(f"no node is left that can run trials: node {node} {why}"))
+            self._changed.notify_all()
+
     def lost(self, carrier: str, reason: str) -> None:
         """The actor is gone; with it all of them, where Ray has lost the driver's own node."""
         with self._changed:
             if _WITHOUT_OWNER in reason:
                 self._fail(RunError(_NODE_GONE))
                 return
+            self._unlike.discard(carrier)
             self._warm |= {carrier} & self._warming
             job, source = self._live.pop(carrier, None), self._source
             if job is not None and source is not None and not self._closing:
@@ -261,10 +283,12 @@ class _Decider(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         node = str(result["node_ip"])
-        pass_on(result["log"], result["rung"], node)
         if result["state"] == "storage":
             self._runner.refused(f"On node {node}, {result['result']}")
             return str(TrialScheduler.STOP)
+        if result["state"] == "unlike":
+            self._runner.unlike(trial.trial_id, node, result["result"])
+            return str(TrialScheduler.CONTINUE)
         go_on = self._runner.report(trial.trial_id, result["result"], node)
         return str(TrialScheduler.CONTINUE if go_on else TrialScheduler.STOP)
 
