@@ -70,7 +70,8 @@ def run(
             py_modules=modules,
             fold=fold,
         )
-    write_atomically(path / ABOUT, json.dumps({"folds": len(plans)}))
+    with RunFolder(path).begun():
+        write_atomically(path / ABOUT, json.dumps({"folds": len(plans)}))
     return resume(
         path, workers=workers, address=address, wait=wait, storage=storage, console=console
     )

@@ -29,6 +29,7 @@ from metatune.durable import write_atomically
 from metatune.errors import DataError, OptionError, RunError, hide_password
 from metatune.history import History
 from metatune.jobs import Runner
+from metatune.logs import RunLog
 from metatune.meta_loop import Loop, meta_loop
 from metatune.patience import Patience, refusing
 from metatune.plan import Plan
@@ -367,7 +368,13 @@ def drive(
                 raise RunError(f"run {folder.path} was ended while its storage was waited for")
             lease.keep()
 
-        patience = Patience(notice=progress.say, again=again)
+        told = stack.enter_context(RunLog(folder.log_of(lease.driver)))
+
+        def say(sentence: str) -> None:
+            progress.say(sentence)
+            told.say(sentence)
+
+        patience = Patience(notice=say, again=again)
         with opening(folder), refusing(f"run {folder.path} could not be opened"):
             history = History(plan.info.metric.sign, read_rows(folder))
             log = stack.enter_context(Log.open(folder, lease.driver, patience))
@@ -388,6 +395,7 @@ def drive(
 
         def watch(row: Row, history: History) -> None:
             progress.watch(row, history)
+            told.watch(row, history)
             runner.watch(row, history)
 
         driver = Driver(

@@ -32,7 +32,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("records",),
     ("history", "stopping", "prior"),
     ("plan",),
-    ("budget", "observations"),
+    ("budget", "observations", "logs"),
     ("proposer",),
     ("runner",),
     ("driver",),

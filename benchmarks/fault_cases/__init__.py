@@ -112,7 +112,7 @@ def _wrong(file: Path) -> str:
                 json.loads(file.read_bytes())
             case ".yaml":
                 yaml.safe_load(file.read_bytes())
-            case ".log":
+            case ".log" | ".jsonl" if file.suffix == ".log" or file.parent.name == "logs":
                 for line in file.read_bytes().splitlines(keepends=True):
                     json.loads(line.removesuffix(b"\n") if line.endswith(b"\n") else b"torn")
             case ".jsonl":

@@ -12,6 +12,7 @@
     records/log-0001-<driver>.jsonl     the log, one segment a driver (``metatune.records.log``)
     records/parquet-<n>/    the log so far as Parquet (``metatune.records.compaction``)
     trials/<trial>/         a worker's rung checkpoints
+    logs/driver-<driver>.jsonl          what happened, in words (``metatune.logs``)
 """
 
 from __future__ import annotations
@@ -129,6 +130,10 @@ class RunFolder:
     def trials(self) -> Path:
         """Folder of the trials' folders."""
         return self.path / "trials"
+
+    def log_of(self, driver: str) -> Path:
+        """The file of a driver's log, in words; see ``metatune.logs``."""
+        return self.path / "logs" / f"driver-{driver}.jsonl"
 
     def trial(self, trial: str) -> str:
         """Folder of one trial's checkpoints, as workers are told it; not made here."""

@@ -25,9 +25,10 @@ from ray.tune.search import Searcher
 
 from metatune.errors import RunError, StorageError
 from metatune.jobs import JobSource, TrialJob, job_to_json, result_from_json
-from metatune.runner.carrier import Carrier
+from metatune.logs import pass_on
 from metatune.runner.cluster import Joined
 from metatune.runner.head import Head
+from metatune.runner.logged import LoggedCarrier
 from metatune.runner.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -133,7 +134,7 @@ class TuneRunner:
 
     def _tuner(self, scratch: str) -> tune.Tuner:
         return tune.Tuner(
-            tune.with_resources(Carrier, {"cpu": 1}),
+            tune.with_resources(LoggedCarrier, {"cpu": 1}),
             tune_config=tune.TuneConfig(
                 search_alg=_Asker(self),
                 scheduler=_Decider(self),
@@ -283,6 +284,7 @@ class _Decider(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         node = str(result["node_ip"])
+        pass_on(result["log"], result["rung"], node)
         if result["state"] == "storage":
             self._runner.refused(f"On node {node}, {result['result']}")
             return str(TrialScheduler.STOP)

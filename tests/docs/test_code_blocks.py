@@ -48,6 +48,7 @@ CHECKED = {
     "cluster.md": {
         "cluster/local/local-multi-node.sh --nodes 3 --cpus 1",
         "ray job submit --address http://127.0.0.1:8265 --no-wait -- \\",
+        "metatune resume RUN --address auto --standby",
     },
     # servers of others; tests/test_dashboards.py and integration/test_scraped_metrics.py start them
     "watch.md": {

@@ -15,6 +15,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
+import pandas as pd
 import pytest
 
 import metatune
@@ -230,12 +231,16 @@ def comes_true(condition: Callable[[], bool]) -> None:
 # --- code of one's own ---------------------------------------------------------------------------
 
 NETWORK = """
+import logging
+import warnings
 from pathlib import Path
 from torch import nn
 
 def wide(input_shape: tuple[int, ...], note: str) -> nn.Module:
     with Path(note).open("a") as file:
         file.write(__file__ + "\\n")
+    warnings.warn("seven is odd", RuntimeWarning)
+    logging.getLogger(__name__).error("so it is")
     return nn.Linear(input_shape[0], 7)
 """
 
@@ -261,3 +266,12 @@ def test_a_package_of_the_users_own_is_sent_to_every_worker(
     used = note.read_text().splitlines()
     assert used  # workers import what was sent, not what happens to lie on this machine
     assert all("py_modules_files" in file for file in used)
+    # What their code says there is in the run's log, with its trial.
+    (file,) = (path / "logs").iterdir()
+    log = pd.read_json(file, lines=True)
+    for words in ("seven is odd", "so it is"):
+        told = log[log["message"].str.contains(words) & log["trial"].notna()]
+        assert set(told["trial"]) >= set(read_run(path).trials.index)
+        assert set(told["node"]) == {"127.0.0.1"}
+        assert run.pid not in set(told["process"])
+        assert err.count(words) <= 1  # the driver's own network, not the workers'
