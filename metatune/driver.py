@@ -11,7 +11,6 @@ from dataclasses import replace
 from time import monotonic
 
 from metatune.budget import Budget
-from metatune.durable import write_atomically
 from metatune.history import History, Trial
 from metatune.jobs import TrialJob, rung_folder
 from metatune.patience import Patience
@@ -21,6 +20,7 @@ from metatune.proposer import Ledger
 from metatune.records.compaction import Compactor
 from metatune.records.folder import RunFolder
 from metatune.records.log import Log
+from metatune.records.put_log import PutLog
 from metatune.records.rows import Asked, Ended, Row, Scored
 from metatune.space import Method, load_yaml, method_file
 from metatune.strategy import Strategy
@@ -48,7 +48,7 @@ class Driver:
         folder: RunFolder,
         plan: Plan,
         history: History,
-        log: Log,
+        log: Log | PutLog,
         ledger: Ledger,
         compactor: Compactor,
         workers: int,
@@ -104,9 +104,11 @@ class Driver:
             space, _ = load_yaml(self.folder.space.read_text(encoding="utf-8"))
             if space.get("prior") is not None:
                 space["prior"] = self.folder.prior.name  # the copy, which lies beside it
-            write_atomically(self.folder.method, method_file(space, self.plan.seed, method))
+            self.folder.write(self.folder.method, method_file(space, self.plan.seed, method))
 
-        self._patience.keep_trying(write, f"{self.folder.method} could not be written")
+        self._patience.keep_trying(
+            write, f"{self.folder.shown(self.folder.method)} could not be written"
+        )
 
     def _touched(self, rows: list[Row]) -> list[Trial]:
         """Trials whose entry in the ledger may have changed."""

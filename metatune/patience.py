@@ -56,9 +56,22 @@ _ADVICE = {
 }
 _PASSING_ON_S3 = re.compile(
     r"AWS Error (NETWORK_CONNECTION|REQUEST_TIMEOUT|SLOW_DOWN|THROTTLING|INTERNAL_FAILURE"
-    r"|SERVICE_UNAVAILABLE)|curlCode"
+    r"|SERVICE_UNAVAILABLE|UNKNOWN \(HTTP status 5)|curlCode"
 )
-"""What the messages of pyarrow's file systems say, which have no number."""
+
+_ON_S3 = {
+    "NO_SUCH_BUCKET": "there is no such bucket",
+    "NO_SUCH_KEY": "it is not there",
+    "RESOURCE_NOT_FOUND": "it is not there",
+    "ACCESS_DENIED": "access is denied: are there credentials in the environment, and do they "
+    "allow it?",
+    "INVALID_ACCESS_KEY_ID": "the access key in the environment is not known there",
+    "SIGNATURE_DOES_NOT_MATCH": "the secret key in the environment does not fit its access key",
+    "INVALID_CLIENT_TOKEN_ID": "the access key in the environment is not known there",
+    "NETWORK_CONNECTION": "the server cannot be reached",
+    "REQUEST_TIMEOUT": "the server does not answer",
+}
+"""What the codes in the messages of pyarrow's file systems mean, which have no number."""
 
 
 def passes(error: OSError) -> bool:
@@ -147,4 +160,6 @@ def refusing(what: str) -> Iterator[None]:
 
 def reason_of(error: OSError) -> str:
     """What the system says of it."""
+    if found := re.search(r"AWS Error ([A-Z_]+)", str(error)):
+        return _ON_S3.get(found[1], f"the server says {found[1].lower().replace('_', ' ')}")
     return error.strerror or (os.strerror(error.errno) if error.errno else str(error))

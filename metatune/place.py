@@ -21,21 +21,9 @@ from pyarrow import fs
 
 from metatune.durable import make_folders, write_atomically
 from metatune.errors import RunError, one_line
+from metatune.patience import reason_of
 
 _URI = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
-_REASONS = {
-    "NO_SUCH_BUCKET": "there is no such bucket",
-    "NO_SUCH_KEY": "it is not there",
-    "RESOURCE_NOT_FOUND": "it is not there",
-    "ACCESS_DENIED": "access is denied: are there credentials in the environment, and may they "
-    "read it?",
-    "INVALID_ACCESS_KEY_ID": "the access key in the environment is not known there",
-    "SIGNATURE_DOES_NOT_MATCH": "the secret key in the environment does not fit its access key",
-    "INVALID_CLIENT_TOKEN_ID": "the access key in the environment is not known there",
-    "NETWORK_CONNECTION": "the server cannot be reached",
-    "REQUEST_TIMEOUT": "the server does not answer",
-}
-"""What AWS' codes of errors mean."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +81,29 @@ class Place:
         return bool(found.type != fs.FileType.NotFound)
 
     def listed(self, name: str) -> dict[str, int | None]:
-        """What is in a folder below it: names with their sizes in bytes, None for folders."""
+        """What is in a folder below it: names with their sizes in bytes, None for folders.
+
+        Raises:
+            OSError: it cannot be looked at.
+        """
+        return {each.base_name: each.size for each in self.contents(name)}
+
+    def contents(self, name: str) -> list[fs.FileInfo]:
+        """The same, as pyarrow tells it: also with times."""
         selector = fs.FileSelector(self._path(name), allow_not_found=True)
-        return {each.base_name: each.size for each in self.files.get_file_info(selector)}
+        found: list[fs.FileInfo] = self.files.get_file_info(selector)
+        return found
+
+    def is_empty(self) -> bool:
+        """Whether nothing lies in it; true of one that is not there, not of a file.
+
+        Raises:
+            OSError: it cannot be looked at.
+        """
+        found = self.files.get_file_info(self.root)
+        if found.type == fs.FileType.File:
+            return False
+        return not any(each.path.rstrip("/") != self.root for each in self.contents(""))
 
     def open(self, name: str) -> pa.NativeFile:
         """A file below it; what it holds stays readable on this machine when it is removed."""
@@ -108,21 +116,20 @@ class Place:
             RunError: it cannot be read.
         """
         try:
-            with self.open(name) as file:
-                file.seek(min(start, file.size()))
-                data: bytes = file.read()
+            return self._bytes(name, start)
         except (pa.ArrowException, OSError) as error:
             raise self.refused(name, error) from error
-        return data
 
     def find(self, name: str) -> bytes | None:
-        """The bytes of a file below it, None where there is none; errors as of ``read``."""
+        """The bytes of a file below it; None where there is none.
+
+        Raises:
+            OSError: it cannot be read.
+        """
         try:
-            return self.read(name)
-        except RunError as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                return None
-            raise
+            return self._bytes(name, 0)
+        except FileNotFoundError:
+            return None
 
     def write(self, name: str, data: bytes | str) -> None:
         """Replace a file below it; whoever reads finds the old or the new one, whole.
@@ -176,6 +183,16 @@ class Place:
     def _path(self, name: str) -> str:
         return str(PurePosixPath(self.root) / name)
 
+    def _bytes(self, name: str, start: int) -> bytes:
+        if self.is_local:  # Errors are then those of the system, with their numbers.
+            with Path(self._path(name)).open("rb") as here:
+                here.seek(start)
+                return here.read()
+        with self.open(name) as file:
+            file.seek(min(start, file.size()))
+            data: bytes = file.read()
+        return data
+
     def _put(self, name: str, data: bytes) -> None:
         stream = self.files.open_output_stream(self._path(name))
         stream.write(data)
@@ -224,12 +241,10 @@ def _bare(uri: str) -> str:
 def _reason(error: Exception, uri: str) -> str:
     """What went wrong, in words that hold no part of a URI but its kind."""
     text = str(error)
-    if found := re.search(r"AWS Error ([A-Z_]+)", text):
-        return _REASONS.get(found[1], f"the server says {found[1].lower().replace('_', ' ')}")
     if isinstance(error, FileNotFoundError):
         return "it is not there"
-    if isinstance(error, OSError) and error.strerror:
-        return str(error.strerror)
+    if isinstance(error, OSError) and (error.strerror or "AWS Error" in text):
+        return reason_of(error)
     if found := re.search(r"[Uu]nrecognized filesystem type", text):
         return f"found the kind {urlsplit(uri).scheme!r}; allowed: file, s3, gs, hdfs"
     if found := re.search(r"(?:[Uu]nexpected|[Uu]nknown) query parameter[^:]*: '?(\w+)", text):

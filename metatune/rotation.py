@@ -17,10 +17,10 @@ from pathlib import Path
 from rich.console import Console
 
 from metatune import session
-from metatune.durable import write_atomically
 from metatune.errors import RunError
+from metatune.place import Place, below
 from metatune.plan import Plan
-from metatune.records.folder import RunFolder, make_folder
+from metatune.records.folder import RunFolder, begun, make_folder
 from metatune.records.reading import read_info
 from metatune.records.several import ABOUT, folders_of
 from metatune.runner import check_address, own_modules
@@ -42,7 +42,7 @@ def run(
     storage: str | None = None,
     py_modules: Sequence[str | Path] = (),
     console: Console | None = None,
-) -> Path:
+) -> str | Path:
     """Search a space once on each fold of its splits; arguments and errors as of ``session.run``.
 
     Returns:
@@ -60,18 +60,18 @@ def run(
         console.print(_total(plans), soft_wrap=True, highlight=False)
     path = make_folder(out or session.default_folder(Path(space_file)))
     for fold in range(len(plans)):
-        folder = path / f"fold-{fold}"
         session.create(
             space_file,
-            out=folder,
+            out=below(path, f"fold-{fold}"),
             trials=trials,
             seed=seed,
             storage=storage,
             py_modules=modules,
             fold=fold,
         )
-    with RunFolder(path).begun():
-        write_atomically(path / ABOUT, json.dumps({"folds": len(plans)}))
+    place = Place.at(path)
+    with begun(place):
+        place.write(ABOUT, json.dumps({"folds": len(plans)}))
     return resume(
         path, workers=workers, address=address, wait=wait, storage=storage, console=console
     )
@@ -87,7 +87,7 @@ def resume(
     py_modules: Sequence[str | Path] = (),
     standby: bool = False,
     console: Console | None = None,
-) -> Path:
+) -> str | Path:
     """Go on with a rotation, fold by fold; arguments and errors as of ``session.resume``.
 
     Raises:
@@ -101,7 +101,8 @@ def resume(
     told: set[str] = set()
     folders = folders_of(path)
     for number, folder in enumerate(folders):
-        console.print(f"Fold {number} of 0 to {len(folders) - 1}: {folder}", soft_wrap=True)
+        shown = Place.at(folder).name
+        console.print(f"Fold {number} of 0 to {len(folders) - 1}: {shown}", soft_wrap=True)
         for note in read_info(RunFolder.open(folder))["notes"]:
             if note not in told:
                 console.print(f"Note: {note}", soft_wrap=True, highlight=False)
@@ -115,7 +116,7 @@ def resume(
             py_modules=py_modules,
             console=console,
         )
-    return Path(path)
+    return path
 
 
 def _plans(space: Space, trials: int | None, seed: int | None) -> Iterator[Plan]:

@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from threading import Event
 from typing import Any
 
@@ -25,7 +25,6 @@ from metatune import own
 from metatune.budget import seldom
 from metatune.database import check_storage
 from metatune.driver import Driver
-from metatune.durable import write_atomically
 from metatune.errors import DataError, OptionError, RunError, hide_password
 from metatune.history import History
 from metatune.jobs import Runner
@@ -37,9 +36,9 @@ from metatune.prior import Fitted, Prior, fit, read_prior
 from metatune.progress import Clock, Progress, Terms
 from metatune.proposer import open_ledger
 from metatune.records.compaction import Compactor
-from metatune.records.folder import RunFolder, opening
+from metatune.records.folder import RunFolder, begun, opening
 from metatune.records.lease import DrivenError, acquire
-from metatune.records.log import Log
+from metatune.records.put_log import open_log
 from metatune.records.reading import read_info, read_rows
 from metatune.records.rows import Row
 from metatune.runner import check_address, own_modules, prepare_ray
@@ -165,12 +164,13 @@ def run(
     storage: str | None = None,
     py_modules: Sequence[str | Path] = (),
     console: Console | None = None,
-) -> Path:
+) -> str | Path:
     """Search a space for the strategy that does best on unseen tasks.
 
     Args:
         space_file: the YAML file.
-        out: the run's folder, new or empty; by default ``runs/<space>-<time>``.
+        out: the run's folder, new or empty: a path or a URI such as ``s3://bucket/run``, see
+            ``metatune.place``; by default ``runs/<space>-<time>``.
         trials: overrides the file's ``budget.trials``.
         seed: overrides the file's ``seed``.
         workers: trials at a time; by default one a CPU.
@@ -181,7 +181,7 @@ def run(
         console: where progress is printed.
 
     Returns:
-        The run's folder, for ``metatune.read_run``.
+        The run's folder, for ``metatune.read_run``: of one elsewhere its URI.
 
     Raises:
         SpaceError, DataError: the space or the data cannot be run; nothing was started.
@@ -229,12 +229,12 @@ def create(
     about = _about(folder, plan, family, text, prior, storage)
     about["py_modules"] = list(py_modules)
     if fold is not None:  # a storage may hold the studies of several rotations
-        about["run"] = f"{folder.path.parent.name}-{folder.path.name}"
-    with folder.begun():
-        write_atomically(folder.space, text)
+        about["run"] = "-".join(PurePosixPath(folder.name).parts[-2:])
+    with begun(folder.place):
+        folder.write(folder.space, text)
         if prior is not None:
-            write_atomically(folder.prior, prior.data)
-        write_atomically(folder.info, json.dumps(about, indent=2))  # last: now it is a run
+            folder.write(folder.prior, prior.data)
+        folder.write(folder.info, json.dumps(about, indent=2))  # last: now it is a run
     return folder, plan
 
 
@@ -248,7 +248,7 @@ def resume(
     py_modules: Sequence[str | Path] = (),
     standby: bool = False,
     console: Console | None = None,
-) -> Path:
+) -> str | Path:
     """Go on with a run that was stopped, killed or cut off; arguments as for ``run``.
 
     Without ``py_modules``, those that the run was started with are sent again.
@@ -266,7 +266,7 @@ def resume(
     folder, plan, where = reopen(path, storage=storage)
     while True:
         if standby and stand_by(folder, console or Console(quiet=True)):
-            return folder.path
+            return folder.where
         try:
             ready = on_ray(address, workers, folder, wait, modules)
             return drive(folder, plan, where, ready, console)
@@ -319,22 +319,25 @@ def planned(path: str | Path) -> tuple[RunFolder, Plan]:
     try:
         return folder, _planned(folder, about)
     except KeyError as error:
-        raise RunError(f"{folder.info} is incomplete: it lacks {error}") from error
+        raise RunError(f"{folder.shown(folder.info)} is incomplete: it lacks {error}") from error
+
+
+_CHANGED = "was changed since the run started: start a new run with it"
 
 
 def _planned(folder: RunFolder, about: dict[str, Any]) -> Plan:
     import_from(about.get("py_modules", []))
     space = load_space(folder.space)
     if about["space_sha256"] != _hash(folder.space.read_text(encoding="utf-8")):
-        raise RunError(f"{folder.space} was changed since the run started: start a new run with it")
+        raise RunError(f"{folder.shown(folder.space)} {_CHANGED}")
     prior = open_prior(space)
     if prior is not None and about["prior_sha256"] != prior.sha256:
-        raise RunError(f"{folder.prior} was changed since the run started: start a new run with it")
+        raise RunError(f"{folder.shown(folder.prior)} {_CHANGED}")
     plan, family = plan_of(
         space, trials=about["trials"], seed=about["seed"], code=about["code"], prior=prior
     )
     if about["data"] != family.fingerprint:
-        started = f"since the run {folder.path} started"
+        started = f"since the run {folder.name} started"
         raise RunError(f"the data of {plan.info.name} have changed {started}")
     return plan
 
@@ -345,7 +348,7 @@ def drive(
     storage: str | None,
     ready: AbstractContextManager[Runner],
     console: Console | None = None,
-) -> Path:
+) -> str | Path:
     """Take a run, new or not, to its verdict.
 
     Args:
@@ -360,14 +363,15 @@ def drive(
     progress = Progress(console, Terms.of(about))
     ending = Event()
     with ExitStack() as stack:
-        with refusing(f"run {folder.path} could not be opened"):
+        with refusing(f"run {folder.name} could not be opened"):
             lease = stack.enter_context(acquire(folder))
 
         def again() -> None:
             if ending.is_set():
-                raise RunError(f"run {folder.path} was ended while its storage was waited for")
+                raise RunError(f"run {folder.name} was ended while its storage was waited for")
             lease.keep()
 
+        stack.callback(folder.leave)
         told = stack.enter_context(RunLog(folder.log_of(lease.driver)))
 
         def say(sentence: str) -> None:
@@ -375,9 +379,10 @@ def drive(
             told.say(sentence)
 
         patience = Patience(notice=say, again=again)
-        with opening(folder), refusing(f"run {folder.path} could not be opened"):
+        with opening(folder), refusing(f"run {folder.name} could not be opened"):
             history = History(plan.info.metric.sign, read_rows(folder))
-            log = stack.enter_context(Log.open(folder, lease.driver, patience))
+            log = open_log(folder, lease.driver, patience)
+            stack.enter_context(log)
             ledger = open_ledger(
                 folder.journal,
                 storage,
@@ -390,7 +395,7 @@ def drive(
             stack.callback(ledger.close)
         compactor = stack.enter_context(Compactor(folder, patience=patience))
         if history.verdict is not None:
-            return folder.path  # nothing is left to do
+            return folder.where  # nothing is left to do
         runner = stack.enter_context(ready)
 
         def watch(row: Row, history: History) -> None:
@@ -416,7 +421,7 @@ def drive(
             return Clock(driver.elapsed(), left())
 
         def tick() -> None:
-            patience.keep_trying(lease.check, f"the lease of {folder.path} cannot be seen")
+            patience.keep_trying(lease.check, f"the lease of {folder.name} cannot be seen")
             lease.tell(driver.elapsed(), left())
             progress.tick()
 
@@ -424,7 +429,7 @@ def drive(
         stack.enter_context(progress)
         stack.push(lambda kind, *_: ending.set() if kind else None)
         meta_loop(Loop(driver, runner, tick))
-    return folder.path
+    return folder.where
 
 
 @contextmanager
@@ -441,7 +446,7 @@ def on_ray(
     from metatune.runner.tune_runner import TuneRunner
 
     name = read_info(folder)["run"]
-    joined = connected(address, workers, folder.path, wait=wait, py_modules=py_modules)
+    joined = connected(address, workers, folder.where, wait=wait, py_modules=py_modules)
     with joined as ray, TuneRunner(ray, name) as runner:
         yield runner
 
@@ -472,7 +477,7 @@ def _about(
     """``run.json``: what a resume must find again, and what a reader wants to know."""
     libraries = ("ray", "torch", "optuna", "numpy", "pandas", "pyarrow")
     return {
-        "run": folder.path.name,
+        "run": PurePosixPath(folder.name).name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": plan.seed,
         "trials": plan.trials,

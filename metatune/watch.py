@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from shlex import quote
 from time import monotonic, sleep, time
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from rich.console import Console
 
 from metatune.errors import RunError
 from metatune.history import History
+from metatune.place import Place
 from metatune.progress import Clock, Progress, Terms, picture, show_seconds
 from metatune.records.folder import RunFolder
 from metatune.records.following import Follower
@@ -65,12 +67,13 @@ def watch(
             written.
     """
     rotating = is_rotation(path)
-    folders = folders_of(path) if rotating else [Path(path)]
+    folders = folders_of(path) if rotating else [str(path)]
     if patience is None:
         patience = BETWEEN_FOLDS if rotating else PATIENCE
     for number, folder in enumerate(folders):
         if rotating:
-            console.print(f"Fold {number} of 0 to {len(folders) - 1}: {folder}", soft_wrap=True)
+            shown = Place.at(folder).name
+            console.print(f"Fold {number} of 0 to {len(folders) - 1}: {shown}", soft_wrap=True)
         run = _Watched(RunFolder.open(folder), console, tensorboard)
         run.show(every, once, patience)
         verdict = run.history.verdict
@@ -117,7 +120,9 @@ class _Watched:
             self._terms, sign = Terms.of(info), info["family"]["sign"]
             self._events = None if tensorboard is None else _event_files(tensorboard, info)
         except KeyError as error:
-            raise RunError(f"{folder.info} is incomplete: it lacks {error}") from error
+            raise RunError(
+                f"{folder.shown(folder.info)} is incomplete: it lacks {error}"
+            ) from error
         self._follower = Follower(folder)
         self._driven_at = monotonic()
         self.history = History(sign)
@@ -146,7 +151,10 @@ class _Watched:
 
     def _look(self, tell: Callable[[Row], None]) -> None:
         # The lease first: a run whose driver has just left has its last rows in the log.
-        self.holder = read_lease(self._folder)
+        try:
+            self.holder = read_lease(self._folder)
+        except OSError as error:
+            raise self._folder.place.refused(self._folder.driver.name, error) from error
         for row in self._follower.news():
             self.history.add(row)
             tell(row)
@@ -188,4 +196,4 @@ def _left_alone(holder: Holder | None, path: str | Path) -> str:
     else:
         age = show_seconds(max(0.0, time() - holder.renewed_at))
         why = f"{who(holder)} was killed or lost; its lease was renewed {age} ago for the last time"
-    return f"Nobody drives this run: {why}. Go on with: metatune resume {path}"
+    return f"Nobody drives this run: {why}. Go on with: metatune resume {quote(str(path))}"

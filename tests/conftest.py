@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -14,6 +15,9 @@ from hypothesis import settings
 from numpy.typing import NDArray
 
 from metatune.tasks.base import ACCURACY, SPLITS, Episode, FamilyInfo, Split, TaskBatch, TaskFamily
+
+if TYPE_CHECKING:
+    from s3 import S3
 
 # Everyday runs look at fewer examples; HYPOTHESIS_PROFILE=thorough looks at many.
 # How long an example takes says more of what else the machine does than of the code.
@@ -32,6 +36,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 CLASSES = 6  # a group
 GROUPS = {split: tuple(f"{split}-{letter}" for letter in "abc") for split in SPLITS}
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3]:
+    """A real S3 server on this machine; its credentials are in the environment."""
+    from s3 import ENVIRONMENT, S3
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        server = S3()
+        yield server
+        server.stop()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -12,6 +12,7 @@ from threading import Timer
 
 import pytest
 import torch
+from s3 import S3
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -26,6 +27,7 @@ from metatune.checkpoint import (
 )  # fmt: skip
 from metatune.errors import StorageError
 from metatune.learners.training import TrainingState
+from metatune.place import Place
 from metatune.tasks.base import Split
 
 
@@ -250,3 +252,26 @@ def test_a_save_that_breaks_off_leaves_the_state_before(tmp_path: Path, size: in
     found = load(tmp_path, 3)
     assert found is not None
     assert torch.equal(found.state.params["w"], torch.ones(20))
+
+
+def test_in_an_object_store_it_is_as_here(s3: S3, tmp_path: Path) -> None:
+    there = s3.uri("bucket/trials/r1-0000")
+    for folder in (str(tmp_path), there):
+        for rung in (1, 2, 3):
+            save(folder, rung, state(rung), 1.5)
+            save_predictions(folder, rung, "select", torch.full((2, 3, 4), rung).half())
+    assert load(there, 1) is None
+    assert Place.at(there).listed("").keys() == {"rung-2", "rung-3"}
+    for rung in (2, 3):
+        here, found = load(tmp_path, rung), load(there, rung)
+        assert here is not None
+        assert found is not None
+        assert found.train_seconds == 1.5
+        assert found.state.step == here.state.step
+        assert found.state.params.keys() == here.state.params.keys()
+        for name, tensor in found.state.params.items():
+            assert torch.equal(tensor, here.state.params[name])
+        predictions = load_predictions(rung_folder(there, rung), "select")
+        assert torch.equal(predictions, torch.full((2, 3, 4), rung).float())
+    save(there, 3, state(4), 2.5)
+    assert Place.at(rung_folder(there, 3)).listed("").keys() == {STATE}

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
+from time import sleep
+from typing import Any
 
 import pyarrow as pa
 import pytest
+from pyarrow import fs
+from s3 import S3
 
 from metatune.errors import RunError
-from metatune.place import Place
+from metatune.place import Place, below
 from metatune.records.reading import read_run
 
 SECRETS = ("AKIDSECRET", "hunter2", "p/w")
@@ -68,3 +75,78 @@ def test_uris_that_cannot_be_opened_are_refused_without_their_secrets(uri: str, 
 def test_errors_of_file_systems_are_told_in_words(error: Exception, told: str) -> None:
     place = Place.at("/run")
     assert str(place.refused("log", error)) == f"/run/log cannot be read: {told}"
+
+
+@pytest.fixture(params=["here", "there"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """A folder on this machine, and one in a real S3 server."""
+    if request.param == "here":
+        return Place.at(tmp_path / "place")
+    s3: S3 = request.getfixturevalue("s3")
+    return Place.at(s3.uri(f"bucket/{tmp_path.name}"))
+
+
+def test_what_is_written_is_found_replaced_and_removed(place: Place) -> None:
+    assert place.is_empty()
+    assert place.find("a/file") is None
+    place.write("a/file", "one")
+    place.write("a/file", b"\x00two")
+    place.write("a/other", "")
+    assert place.find("a/file") == b"\x00two"
+    assert place.find("a/other") == b""
+    assert place.listed("a") == {"file": 4, "other": 0}
+    assert not place.is_empty()
+    place.remove("a/file")
+    place.remove("a/file")
+    assert place.find("a/file") is None
+    place.remove_folder("a")
+    place.remove_folder("a")
+    assert place.listed("a") == {}
+    place.make_folder("b")
+    assert place.has("b")
+
+
+def test_an_interruption_leaves_what_was_there_or_what_was_written(
+    s3: S3,
+) -> None:
+    """Ctrl-C between the opening of a stream and its first byte would leave an empty file."""
+    place = Place.at(s3.uri("bucket/interrupted"))
+    place.write("log", "before")
+
+    class Slow:
+        def __init__(self, stream: pa.NativeFile) -> None:
+            self._stream = stream
+
+        def write(self, data: bytes) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            sleep(0.2)
+            self._stream.write(data)
+
+        def close(self) -> None:
+            self._stream.close()
+
+    slow = Place(_Opening(place.files, Slow), place.root, place.name)
+    with pytest.raises(KeyboardInterrupt):
+        slow.write("log", "after")
+    assert place.read("log") == b"after"
+
+
+class _Opening:
+    """A file system whose streams are wrapped."""
+
+    def __init__(self, files: fs.FileSystem, wrap: Callable[[pa.NativeFile], Any]) -> None:
+        self._files, self._wrap = files, wrap
+
+    def open_output_stream(self, path: str) -> Any:
+        return self._wrap(self._files.open_output_stream(path))
+
+
+@pytest.mark.parametrize(("where", "told"), [
+    ("runs/one", "runs/one/trials/r1"),
+    ("runs/one/", "runs/one/trials/r1"),
+    ("what?/is=this", "what?/is=this/trials/r1"),  # a path is a path
+    ("s3://bucket/run?scheme=http&region=x", "s3://bucket/run/trials/r1?scheme=http&region=x"),
+    ("gs://bucket/run", "gs://bucket/run/trials/r1"),
+])  # fmt: skip
+def test_below_a_uri_its_options_stay_at_the_end(where: str, told: str) -> None:
+    assert below(where, "trials", "r1") == told

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from types import ModuleType
 
 import torch
@@ -133,15 +134,15 @@ def _chosen(history: History, name: str | None, folder: RunFolder) -> Trial:
     if name is None:
         if history.verdict is None:
             raise ArtifactError(
-                f"{folder.path} has given no verdict: name a trial by --trial, or go on with "
-                f"metatune resume {folder.path}"
+                f"{folder.name} has given no verdict: name a trial by --trial, or go on with "
+                f"metatune resume {quote(str(folder.where))}"
             )
         return history.find(history.verdict.winner)
     known = {**history.trials, **history.ensembles}
     if name not in known:
         done = [t.id for t in history.trials.values() if t.completed]
         raise ArtifactError(
-            f"trial: found {name[:40]!r}, which {folder.path} does not have; allowed: "
+            f"trial: found {name[:40]!r}, which {folder.name} does not have; allowed: "
             f"{', '.join(done[:8]) or 'none yet'}"
         )
     return known[name]
@@ -218,7 +219,7 @@ def _fitted(make: Callable[[], Fitted], trial: Trial) -> Fitted:
 
 def _scored(folder: RunFolder, chosen: Trial) -> Scored | None:
     """What the verdict measured of it; None where it did not."""
-    run = read_run(folder.path)
+    run = read_run(folder.where)
     table = verdict_table(run)
     if chosen.id not in table.index:
         return None

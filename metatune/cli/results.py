@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -54,7 +55,7 @@ def watch(
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     if finished:
-        console.print(f"Next: metatune leaderboard {path}", soft_wrap=True, highlight=False)
+        console.print(f"Next: metatune leaderboard {quote(path)}", soft_wrap=True, highlight=False)
     elif not once:
         raise typer.Exit(1)
 
@@ -86,16 +87,17 @@ def report(
 
 
 def prior(
-    paths: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs.")],
+    paths: Annotated[list[str], typer.Argument(metavar="RUN...", help="Folders of runs.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, a Parquet file.")],
 ) -> None:
     """Gather what runs learned, for a later run: name the file in its space as `prior:`."""
     from metatune import prior as learned
+    from metatune.place import Place
     from metatune.records.several import read_runs
     from metatune.tables import baseline_text, portfolio_table, runs_table
 
-    given = dict.fromkeys(path.resolve() for path in paths)
-    found = learned.prior_of(learned.learn_prior(read_runs(*given)))
+    given = {Place.at(path).name: path for path in paths}  # each once
+    found = learned.prior_of(learned.learn_prior(read_runs(*given.values())))
     learned.write_prior(found, out)
     console.print(runs_table(found))
     console.print(portfolio_table(found))
@@ -104,7 +106,8 @@ def prior(
     console.print(f"Next: name it in a space file, as `prior: {out}`", soft_wrap=True)
 
 
-def show_results(path: Path) -> None:
+def show_results(path: str) -> None:
+    from metatune.place import Place
     from metatune.records.several import is_rotation
 
     leaderboard(path)
@@ -116,14 +119,15 @@ def show_results(path: Path) -> None:
             "import metatune; from metatune.folds import rotated; "
             f'print(rotated(metatune.read_runs("{path}")).frame)'
         )
+    run, page = quote(path), "" if Place.at(path).is_local else " -o report.html"
     console.print(
-        f"  metatune report {path}\n  metatune leaderboard {path}\n  python -c '{code}'",
+        f"  metatune report {run}{page}\n  metatune leaderboard {run}\n  python -c '{code}'",
         soft_wrap=True,
         highlight=False,
     )
 
 
-def _show_rotation(path: Path) -> None:
+def _show_rotation(path: str) -> None:
     from metatune.folds import rotated
     from metatune.records.several import read_runs
     from metatune.tables import rotation_table, rotation_text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -33,7 +33,11 @@ def run(
     workers: Workers = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Overrides the file's seed.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The run's folder. Default: runs/SPACE-TIME.")
+        str | None,
+        typer.Option(
+            help="The run's folder: a path, or a URI such as s3://bucket/run. Default: "
+            "runs/SPACE-TIME."
+        ),
     ] = None,
     address: Address = None,
     wait: Wait = 0,
@@ -51,7 +55,7 @@ def run(
     """Search a space: try strategies in parallel, confirm the leaders, give the verdict."""
     from metatune import rotation, session
 
-    path = session.default_folder(space) if out is None else out
+    path = str(session.default_folder(space)) if out is None else out
     with _kept(path):
         (rotation if folds else session).run(
             space,
@@ -130,7 +134,7 @@ def validate(space: SpaceFile) -> None:
 class _kept:  # noqa: N801 - reads as a phrase: with _kept(path)
     """Turns Ctrl-C into a sentence that says how to go on."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
         self._path = path
 
     def __enter__(self) -> None:
@@ -141,7 +145,8 @@ class _kept:  # noqa: N801 - reads as a phrase: with _kept(path)
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if isinstance(error, KeyboardInterrupt):
             errors.print(
-                f"Interrupted. What was finished is kept; go on with: metatune resume {self._path}",
+                "Interrupted. What was finished is kept; "
+                f"go on with: metatune resume {quote(self._path)}",
                 soft_wrap=True,
             )
             raise typer.Exit(130)

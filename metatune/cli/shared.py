@@ -17,7 +17,9 @@ console = Console(width=None if sys.stdout.isatty() else PIPED, markup=False, em
 errors = Console(stderr=True, markup=False, emoji=False)
 
 SpaceFile = Annotated[Path, typer.Argument(metavar="SPACE.yaml", help="The space file.")]
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
+RunPath = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run's folder: a path, or a URI such as s3://...")
+]
 Workers = Annotated[int | None, typer.Option(min=1, help="Trials at a time. Default: one a CPU.")]
 Address = Annotated[
     str | None,

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
 from types import TracebackType
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from metatune.durable import sync_folder, write_atomically
 from metatune.errors import RunError, StorageError
 from metatune.patience import Patience
 from metatune.place import Place
@@ -31,7 +29,7 @@ ROW_GROUP = 1 << 20
 """Rows in a Parquet row group."""
 
 
-def compact(folder: RunFolder) -> Path | None:
+def compact(folder: RunFolder) -> str | None:
     """Writes all rows so far as a new generation of Parquet, and removes older ones.
 
     Killed at any instant, it leaves the run reading as before. The log is not touched.
@@ -40,40 +38,38 @@ def compact(folder: RunFolder) -> Path | None:
         folder: the run.
 
     Returns:
-        The newest generation's folder, or None for a run without rows.
+        The newest generation's folder below the run's, or None for a run without rows.
 
     Raises:
         RunError: the log is damaged before its end, or another process is compacting.
         OSError: the disk is full or broken.
     """
-    busy = f"run {folder.path} is being compacted by another process"
+    busy = f"run {folder.name} is being compacted by another process"
     with locked(folder.records / ".compact.lock", 60.0, busy):
-        place = Place.at(folder.path)
+        place = folder.place
         found = snapshot(place)
         tables = found.tables  # What of Parquet is damaged shows here, and comes from the log.
         if found.manifest is not None and not found.rows:
-            return folder.path / generation_name(found.manifest.generation)
+            return generation_name(found.manifest.generation)
         if not any(map(len, tables.values())):
             return None
         number = 1 + max(generations(place), default=0)
-        path = folder.path / generation_name(number)
-        path.mkdir()
+        path = generation_name(number)
         try:
             for name, table in tables.items():
-                write_atomically(path / f"{name}.parquet", _to_parquet(table))
-            sync_folder(folder.records)
+                place.write(f"{path}/{name}.parquet", _to_parquet(table))
             contents = {
                 "generation": number,
                 "metatune_schema": SCHEMA,
                 "segments": {name: asdict(each) for name, each in found.segments.items()},
             }
-            write_atomically(path / "manifest.json", json.dumps(contents, indent=1) + "\n")
+            place.write(f"{path}/manifest.json", json.dumps(contents, indent=1) + "\n")
         except OSError:
-            _remove(path)  # A full disk needs the room.
+            _remove(place, number)  # A full disk needs the room.
             raise
         for older in generations(place):
             if older < number:
-                _remove(folder.path / generation_name(older))
+                _remove(place, older)
         return path
 
 
@@ -90,11 +86,13 @@ def _to_parquet(table: pa.Table) -> bytes:
     return data
 
 
-def _remove(path: Path) -> None:
-    # The manifest first: without it, what a crash leaves is no generation.
-    (path / "manifest.json").unlink(missing_ok=True)
+def _remove(place: Place, generation: int) -> None:
+    path = generation_name(generation)
     # What cannot be removed now is tried again by the next compaction.
-    shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):
+        # The manifest first: without it, what a crash leaves is no generation.
+        place.remove(f"{path}/manifest.json")
+        place.remove_folder(path)
 
 
 class Compactor:
@@ -196,10 +194,10 @@ class Compactor:
 
     @property
     def _what(self) -> str:
-        return f"run {self._folder.path} was not compacted"
+        return f"run {self._folder.name} was not compacted"
 
     def _last(self) -> None:
-        self._folder.info.stat()  # Of a run that is away, compaction itself says less.
+        self._folder.refuse_away()  # Of a run that is away, compaction itself says less.
         compact(self._folder)
 
     def _compact(self, action: Callable[[], object]) -> None:

@@ -7,9 +7,10 @@
     prior.parquet           what earlier runs learned, where the space names a prior
     method.yaml             the method after the newest round
     driver.json             the lease of the driver at work (``metatune.records.lease``)
+    claims/                 in an object store: who wants the lease (``metatune.records.claims``)
     study.log               Optuna's journal
     records/.lock           held while a driver opens the run
-    records/log-0001-<driver>.jsonl     the log, one segment a driver (``metatune.records.log``)
+    records/log-0001-<driver>.jsonl     the log, in segments of a driver (``metatune.records.log``)
     records/parquet-<n>/    the log so far as Parquet (``metatune.records.compaction``)
     trials/<trial>/         a worker's rung checkpoints
     logs/driver-<driver>.jsonl          what happened, in words (``metatune.logs``)
@@ -17,19 +18,24 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import secrets
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
+from tempfile import mkdtemp
+from weakref import finalize
 
-from metatune.durable import sync_folder
-from metatune.errors import RunError
-from metatune.place import below
+from metatune.durable import sync_folder, write_atomically
+from metatune.errors import RunError, hide_password
+from metatune.patience import reason_of
+from metatune.place import Place, below
 
 OPENING_SECONDS = 60.0
 """How long a driver waits for another that is opening the same run, in seconds."""
@@ -39,11 +45,18 @@ OPENING_SECONDS = 60.0
 class RunFolder:
     """The layout of one run's folder.
 
+    A run that lies elsewhere, as in an object store, has a desk on this machine: a folder that is
+    removed with this object, for what is read by its path (``run.json``, ``space.yaml``,
+    ``prior.parquet``, ``method.yaml``) and for what needs locks (the journal). What counts is in
+    the store: records, lease and checkpoints are read and written there.
+
     Attributes:
-        path: absolute path of the folder.
+        path: absolute path of the folder, or of the desk.
+        store: the URI of a run that lies elsewhere; None for one in ``path``.
     """
 
     path: Path
+    store: str | None = None
 
     @classmethod
     def create(cls, path: str | Path) -> RunFolder:
@@ -51,40 +64,90 @@ class RunFolder:
 
         It becomes a run once its ``run.json`` is written, which the caller does last.
 
+        Args:
+            path: a path, or a URI as of ``Place``.
+
         Raises:
-            RunError: the folder exists and is not empty, or cannot be made.
+            RunError: it is not empty, or cannot be made.
         """
-        folder = cls(make_folder(path))
-        with folder.begun():
-            folder.records.mkdir()
-            folder.trials.mkdir()
-            sync_folder(folder.path)
+        where = make_folder(path)
+        folder = cls._at_desk(where) if isinstance(where, str) else cls(where)
+        with begun(folder.place):
+            folder.place.make_folder("records")
+            folder.place.make_folder("trials")
+            if folder.place.is_local:
+                sync_folder(folder.path)
         return folder
-
-    @contextmanager
-    def begun(self) -> Iterator[None]:
-        """What is written in here makes a new folder a run; where it fails, the folder goes.
-
-        Raises:
-            RunError: it failed.
-        """
-        try:
-            yield
-        except OSError as error:
-            rmtree(self.path, ignore_errors=True)  # half a run would be in the way of a whole one
-            raise _not_made(self.path, error) from error
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
         """The folder of a run that exists.
 
         Raises:
-            RunError: there is no ``run.json``.
+            RunError: there is no ``run.json``, or it cannot be looked at.
         """
-        folder = cls(_absolute(path))
-        if not folder.info.is_file():
-            raise RunError(f"{folder.path} is not a run folder: run.json is missing")
+        place = Place.at(path)
+        if not place.has("run.json"):
+            raise RunError(f"{place.name} is not a run folder: run.json is missing")
+        if isinstance(place.name, Path):
+            return cls(place.name)
+        folder = cls._at_desk(str(path))
+        for file in (folder.info, folder.space, folder.prior, folder.method):
+            if place.has(file.name):
+                file.write_bytes(place.read(file.name))
         return folder
+
+    @classmethod
+    def _at_desk(cls, uri: str) -> RunFolder:
+        _refuse_secrets(uri)
+        folder = cls(Path(mkdtemp(prefix="metatune-")), uri)
+        finalize(folder, rmtree, folder.path, ignore_errors=True)
+        folder.records.mkdir()
+        return folder
+
+    @property
+    def where(self) -> str | Path:
+        """Where the run lies, as others are told to find it: a path, or a URI with its options."""
+        return self.store or self.path
+
+    @property
+    def place(self) -> Place:
+        """Where the run lies, to read and write there."""
+        return Place.at(self.where)
+
+    @property
+    def name(self) -> Path | str:
+        """Where it lies, as it may be shown."""
+        return self.place.name
+
+    def shown(self, file: Path) -> str:
+        """One of its small files, as it may be shown."""
+        return self.place.shown(file.name)
+
+    def write(self, file: Path, data: bytes | str) -> None:
+        """Replaces one of its small files, as of ``Place.write``."""
+        self.place.write(file.name, data)
+        if self.store is not None:
+            write_atomically(file, data)
+
+    def leave(self) -> None:
+        """Leaves copies of the journal and the logs with a run that lies elsewhere, if that can be.
+
+        For people and other tools: a resume makes the journal anew from the records.
+        """
+        if self.store is not None:
+            for file in (self.journal, *self.path.glob("logs/*")):
+                with suppress(OSError):
+                    self.place.write(str(file.relative_to(self.path)), file.read_bytes())
+
+    def refuse_away(self) -> None:
+        """Raises an error of the kind that may pass where the run is not there at all.
+
+        Raises:
+            OSError: it is away, or that cannot be seen.
+        """
+        if self.place.find(self.info.name) is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.name))
 
     @property
     def info(self) -> Path:
@@ -137,28 +200,52 @@ class RunFolder:
 
     def trial(self, trial: str) -> str:
         """Folder of one trial's checkpoints, as workers are told it; not made here."""
-        return below(self.path, "trials", trial)
+        return below(self.where, "trials", trial)
 
 
-def make_folder(path: str | Path) -> Path:
-    """An empty folder, made where it is missing; its absolute path.
+@contextmanager
+def begun(place: Place) -> Iterator[None]:
+    """What is written in here makes a new folder a run; where it fails, the folder goes.
 
     Raises:
-        RunError: it exists and is not empty, or cannot be made.
+        RunError: it failed.
     """
-    folder = _absolute(path)
     try:
-        _refuse_missing_mount(folder)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        yield
+    except OSError as error:
+        with suppress(OSError):  # half a run would be in the way of a whole one
+            place.remove_folder("")
+        raise _not_made(place.name, error) from error
+
+
+def make_folder(path: str | Path) -> Path | str:
+    """An empty folder, made where it is missing.
+
+    Returns:
+        Its absolute path; of one elsewhere its URI, as it was given.
+
+    Raises:
+        RunError: it is not empty, or cannot be made, or its URI holds a secret.
+    """
+    place = Place.at(path)
+    if not place.is_local:
+        _refuse_secrets(str(path))
+    try:
+        if isinstance(place.name, Path):
+            _refuse_missing_mount(place.name)
+        if not place.is_empty():
             raise RunError(
-                f"{folder} exists and is not empty: "
+                f"{place.name} exists and is not empty: "
                 "name a new folder, or resume the run that is in it"
             )
-        folder.mkdir(parents=True, exist_ok=True)
-        sync_folder(folder.parent)
+        if not isinstance(place.name, Path):
+            _try(place)
+            return str(path)
+        place.name.mkdir(parents=True, exist_ok=True)
+        sync_folder(place.name.parent)
     except OSError as error:
-        raise _not_made(folder, error) from error
-    return folder
+        raise _not_made(place.name, error) from error
+    return place.name
 
 
 _MOUNTED = frozenset(map(Path, ("/", "/mnt", "/media", "/Volumes")))
@@ -179,8 +266,25 @@ def _refuse_missing_mount(folder: Path) -> None:
         )
 
 
-def _not_made(path: Path, error: OSError) -> RunError:
-    return RunError(f"{path} cannot be made a run folder: {error.strerror}")
+def _try(place: Place) -> None:
+    """Write, read and remove a file in a place that is to hold a run."""
+    marker = f".marker-{secrets.token_hex(4)}"
+    place.write(marker, marker)
+    if place.find(marker) != marker.encode():
+        raise RunError(f"{place.name} does not give back what is written to it")
+    place.remove(marker)
+
+
+def _refuse_secrets(uri: str) -> None:
+    if hide_password(uri) != uri:
+        raise RunError(
+            f"{Place.at(uri).name}: found credentials in its URI, which every worker is told; "
+            "allowed: credentials in the environment of each machine"
+        )
+
+
+def _not_made(path: Path | str, error: OSError) -> RunError:
+    return RunError(f"{path} cannot be made a run folder: {reason_of(error)}")
 
 
 @contextmanager
@@ -196,7 +300,7 @@ def opening(folder: RunFolder, wait: float = OPENING_SECONDS) -> Iterator[None]:
     Raises:
         RunError: the lock was not free within ``wait``, or the file system has no locks.
     """
-    with locked(folder.lock, wait, f"run {folder.path} is being opened by another process"):
+    with locked(folder.lock, wait, f"run {folder.name} is being opened by another process"):
         yield
 
 
@@ -247,8 +351,3 @@ def _take(handle: int, wait: float, path: Path, refusal: str) -> None:
         except OSError as error:
             raise RunError(f"{path} cannot be locked: {error.strerror}") from error
         time.sleep(0.02)
-
-
-def _absolute(path: str | Path) -> Path:
-    # Absolute, since workers and threads may run in another current folder.
-    return Path(path).expanduser().resolve()

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from metatune.errors import RunError
-from metatune.place import Place
 from metatune.records.folder import RunFolder
-from metatune.records.log import scan, segments
+from metatune.records.log import scan, segment_names
 from metatune.records.rows import Row
 from metatune.records.snapshot import refuse_missing
 
@@ -20,9 +17,9 @@ class Follower:
     """
 
     def __init__(self, folder: RunFolder) -> None:
-        refuse_missing(Place.at(folder.path))
-        self._folder = folder
-        self._seen: dict[Path, tuple[int, int]] = {}  # bytes and rows of each segment
+        self._place = folder.place
+        refuse_missing(self._place)
+        self._seen: dict[str, tuple[int, int]] = {}  # bytes and rows of each segment
 
     def news(self) -> list[Row]:
         """Rows recorded since the look before, in order; at the first look all.
@@ -31,19 +28,19 @@ class Follower:
             RunError: the log is damaged before its end, or cannot be read.
         """
         try:
-            return [row for segment in segments(self._folder) for row in self._beyond(segment)]
+            sizes = self._place.listed("records")
         except OSError as error:
-            raise RunError(f"{self._folder.records} cannot be read: {error.strerror}") from error
+            raise self._place.refused("records", error) from error
+        names = segment_names(sizes)
+        return [row for name in names for row in self._beyond(f"records/{name}", sizes[name] or 0)]
 
-    def _beyond(self, segment: Path) -> list[Row]:
+    def _beyond(self, segment: str, size: int) -> list[Row]:
         start, known = self._seen.get(segment, (0, 0))
-        size = segment.stat().st_size
         if size == start:
             return []
+        shown = self._place.shown(segment)
         if size < start:  # rows that a full disk did not take, and that were cut off again
-            raise RunError(f"{segment} has become shorter: watch the run anew")
-        with segment.open("rb") as file:
-            file.seek(start)
-            found = scan(file.read(), segment, lines=known)
+            raise RunError(f"{shown} has become shorter: watch the run anew")
+        found = scan(self._place.read(segment, start), shown, lines=known)
         self._seen[segment] = start + found.end, known + len(found.rows)
         return found.rows

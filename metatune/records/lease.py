@@ -4,12 +4,11 @@ The lease is a small file, ``driver.json``, renewed every 10 s by a thread. It h
 was not renewed for 30 s, or at once when its process ran in the same place and is gone: a run
 that was killed goes on immediately. *The same place* is one host, one boot and one namespace of
 process ids, since a process id says nothing elsewhere. Hosts that share a run need clocks that
-agree to within some seconds.
+agree to within some seconds. Those who want it at once take turns (``metatune.records.claims``).
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
@@ -22,9 +21,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
-from metatune.durable import write_atomically
 from metatune.errors import RunError
-from metatune.records.folder import RunFolder, opening
+from metatune.records.claims import alone
+from metatune.records.folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
@@ -105,9 +104,9 @@ class Lease:
             if self._lost is not None or self._closing.is_set():
                 return
             found = read_lease(self._folder)
-            if found is None and not self._folder.info.exists():
+            if found is None:
                 # Where the whole run is away, its lease is nobody's: it may come back.
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._folder))
+                self._folder.refuse_away()
             if found is None or found.driver != self.driver:
                 # Another took over while this process was suspended; it is theirs now.
                 self._lost = "is gone" if found is None else f"went to {who(found)}"
@@ -139,7 +138,7 @@ class Lease:
             self.renew()
         if self._lost is not None:
             raise RunError(
-                f"run {self._folder.path} is no longer this driver's: its lease {self._lost} "
+                f"run {self._folder.name} is no longer this driver's: its lease {self._lost} "
                 f"after it was not renewed for {EXPIRE_SECONDS:.0f} s"
             )
 
@@ -155,9 +154,9 @@ class Lease:
             try:
                 found = read_lease(self._folder)
                 if found is not None and found.driver == self.driver:
-                    self._folder.driver.unlink(missing_ok=True)
+                    self._folder.place.remove(self._folder.driver.name)
             except OSError as error:
-                logger.warning("the lease of %s was not given back: %s", self._folder.path, error)
+                logger.warning("the lease of %s was not given back: %s", self._folder.name, error)
         if self._thread is not threading.current_thread():
             self._thread.join()
 
@@ -181,10 +180,10 @@ class Lease:
             except (OSError, RunError) as error:
                 # The next beat tries again: a lease outlives two that failed.
                 level = logging.DEBUG if failing else logging.WARNING  # once is enough
-                logger.log(level, "the lease of %s was not renewed: %s", self._folder.path, error)
+                logger.log(level, "the lease of %s was not renewed: %s", self._folder.name, error)
                 failing = True
             if self._lost is not None:
-                logger.error("the lease of %s %s", self._folder.path, self._lost)
+                logger.error("the lease of %s %s", self._folder.name, self._lost)
                 return
 
 
@@ -201,13 +200,13 @@ def acquire(
     Raises:
         DrivenError: a live driver holds it; the message names its process and host.
     """
-    with opening(folder):
+    with alone(folder):
         found = read_lease(folder)
         now = clock()
         if found is not None and is_live(found, now):
             age = max(0.0, now - found.renewed_at)
             raise DrivenError(
-                f"run {folder.path} is being driven by {who(found)} (renewed {age:.0f} s ago): "
+                f"run {folder.name} is being driven by {who(found)} (renewed {age:.0f} s ago): "
                 "wait for it or stop it, then resume"
             )
         holder = Holder(
@@ -227,16 +226,19 @@ def read_lease(folder: RunFolder) -> Holder | None:
 
     Raises:
         RunError: ``driver.json`` is damaged.
+        OSError: it cannot be read.
     """
+    written = folder.place.find(folder.driver.name)
+    if written is None:
+        return None
     try:
         # What older versions do not write is missing, and no damage.
-        data = {"driven": 0.0, "left": None, **json.loads(folder.driver.read_bytes())}
+        data = {"driven": 0.0, "left": None, **json.loads(written)}
         return Holder(**{name: data[name] for name in Holder.__dataclass_fields__})
-    except FileNotFoundError:
-        return None
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(
-            f"{folder.driver} is damaged ({error}): remove it if no driver of this run is alive"
+            f"{folder.shown(folder.driver)} is damaged ({error}): "
+            "remove it if no driver of this run is alive"
         ) from error
 
 
@@ -259,7 +261,7 @@ def who(holder: Holder) -> str:
 
 
 def _write(folder: RunFolder, holder: Holder) -> None:
-    write_atomically(folder.driver, json.dumps(asdict(holder), indent=1) + "\n")
+    folder.place.write(folder.driver.name, json.dumps(asdict(holder), indent=1) + "\n")
 
 
 def _place() -> str:

@@ -1,7 +1,8 @@
 """The log: every row of a run, synced before anything else learns of what it says.
 
-Each driver writes one segment, ``records/log-<number>-<driver>.jsonl``; numbers grow, so segments
-in order of their numbers hold the run's rows in order. A line is::
+Each driver writes a segment, ``records/log-<number>-<driver>.jsonl`` (in an object store several,
+see ``metatune.records.put_log``); numbers grow, so segments in order of their numbers hold the
+run's rows in order. A line is::
 
     <crc32 of the JSON, 8 hex digits> <the row as JSON>\\n
 
@@ -82,9 +83,7 @@ class Log:
             number, last = parse_name(taken[-1]) if taken else (0, "")
             if last == driver:
                 return cls(taken[-1], patience)
-            path = folder.records / f"log-{number + 1:04d}-{driver}.jsonl"
-            parse_name(path)  # A driver's id that spoils the name would hide the segment.
-            return cls(path, patience)
+            return cls(folder.records / segment_name(number + 1, driver), patience)
 
     def append(self, *rows: Row) -> None:
         """Appends rows with one sync; they are on disk when this returns.
@@ -199,6 +198,17 @@ def segments(folder: RunFolder) -> list[Path]:
 def segment_names(names: Iterable[str]) -> list[str]:
     """Those of a folder's names that are segments, in order of their creation."""
     return sorted(filter(_SEGMENT.fullmatch, names), key=parse_name)
+
+
+def segment_name(number: int, driver: str) -> str:
+    """The name of a driver's segment.
+
+    Raises:
+        RunError: the driver's id would spoil it, and hide the segment.
+    """
+    name = f"log-{number:04d}-{driver}.jsonl"
+    parse_name(name)
+    return name
 
 
 def parse_name(segment: Path | str) -> tuple[int, str]:

@@ -19,7 +19,7 @@ from metatune.records.difficulty import tasks_of
 from metatune.records.folder import RunFolder
 from metatune.records.folding import Source
 from metatune.records.frames import frame_of, settings_of
-from metatune.records.log import read_log, segments
+from metatune.records.log import scan, segment_names
 from metatune.records.rows import Row
 from metatune.records.schema import COLUMNS, FRAMES, schema
 from metatune.records.snapshot import refuse_missing, snapshot
@@ -174,8 +174,10 @@ def read_rows(folder: RunFolder) -> list[Row]:
     Raises:
         RunError: the log is damaged before its end, or a part of it is missing.
     """
-    refuse_missing(Place.at(folder.path))
-    return [row for segment in segments(folder) for row in read_log(segment)]
+    place = folder.place
+    refuse_missing(place)
+    names = [f"records/{name}" for name in segment_names(place.listed("records"))]
+    return [row for name in names for row in scan(place.read(name), place.shown(name)).rows]
 
 
 def read_info(folder: RunFolder) -> dict[str, Any]:
@@ -184,7 +186,7 @@ def read_info(folder: RunFolder) -> dict[str, Any]:
     Raises:
         RunError: it cannot be read.
     """
-    return _info(Place.at(folder.path))
+    return _info(folder.place)
 
 
 def _info(place: Place) -> dict[str, Any]:

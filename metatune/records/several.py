@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow.dataset as ds
 
 from metatune.errors import RunError
-from metatune.place import Place
+from metatune.place import Place, below
 from metatune.records.reading import Run, read_run
 
 ABOUT = "folds.json"
@@ -155,22 +155,17 @@ def is_rotation(path: str | Path) -> bool:
     return Place.at(path).has(ABOUT)
 
 
-def folders_of(path: str | Path) -> list[Path]:
-    """The folders of a rotation's runs on this machine, fold by fold.
+def folders_of(path: str | Path) -> list[str]:
+    """The folders of a rotation's runs, fold by fold: paths or URIs.
 
     Raises:
         RunError: it is no rotation.
     """
-    return [Path(path) / f"fold-{fold}" for fold in range(_count(path))]
+    return [below(path, f"fold-{fold}") for fold in range(_count(path))]
 
 
-def _folders(path: str | Path) -> list[str | Path]:
-    if not is_rotation(path):
-        return [path]
-    if isinstance(here := Place.at(path).name, Path):
-        return list(folders_of(here))
-    folder, mark, options = str(path).partition("?")
-    return [f"{folder.rstrip('/')}/fold-{fold}{mark}{options}" for fold in range(_count(path))]
+def _folders(path: str | Path) -> Sequence[str | Path]:
+    return folders_of(path) if is_rotation(path) else [path]
 
 
 def _count(path: str | Path) -> int:

@@ -12,8 +12,8 @@ import pandas as pd
 
 from metatune.errors import RunError
 from metatune.folds import Rotated, rotated
+from metatune.place import Place
 from metatune.progress import show_gain
-from metatune.records.folder import RunFolder
 from metatune.records.reading import Run, read_run
 from metatune.records.several import folders_of
 from metatune.report.blocks import Block, Board, Content, Links, Section, Words
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def begun(path: str | Path) -> list[Run]:
     """The runs of the folds that have one, fold by fold."""
-    return [read_run(folder) for folder in folders_of(path) if RunFolder(folder).info.is_file()]
+    return [read_run(folder) for folder in folders_of(path) if Place.at(folder).has("run.json")]
 
 
 def content_of_folds(

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
@@ -20,6 +20,7 @@ from ray.exceptions import AuthenticationError, GetTimeoutError, RaySystemError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from metatune.errors import RunError, hide_password, one_line
+from metatune.place import Place, below
 from metatune.runner import token
 
 OBJECT_STORE = 128 * 2**20  # bytes; results are small, data are read by each worker itself
@@ -44,7 +45,7 @@ class Joined:
 def connected(
     address: str | None,
     workers: int | None,
-    folder: Path,
+    folder: str | Path,
     *,
     wait: float = 0.0,
     py_modules: Sequence[str] = (),
@@ -55,7 +56,7 @@ def connected(
         address: of a running cluster; None starts Ray on this machine, on loopback, with a token
             that nobody else knows.
         workers: trials at a time; None takes every CPU.
-        folder: the run's, which every node must see.
+        folder: the run's, a path or URI, which every node must see.
         wait: minutes in which an autoscaler may bring the CPUs.
         py_modules: folders and files of the user's own code, which every worker gets.
 
@@ -123,7 +124,7 @@ def _cpus() -> int:
 
 
 @contextmanager
-def _on_cluster(workers: int | None, folder: Path, wait: float) -> Iterator[Joined]:
+def _on_cluster(workers: int | None, folder: str | Path, wait: float) -> Iterator[Joined]:
     """What was joined, once workers have their CPUs and every node was looked at.
 
     While this lasts a marker lies in the run's folder, which nodes that come later must see.
@@ -136,15 +137,17 @@ def _on_cluster(workers: int | None, folder: Path, wait: float) -> Iterator[Join
         raise RunError(
             f"the Ray cluster has {cpus} CPUs{within}; {workers or 1} workers were asked for"
         )
-    marker = folder / f".marker-{uuid4().hex}"
-    marker.write_text(marker.name)
+    place, name = Place.at(folder), f".marker-{uuid4().hex}"
+    place.write(name, name)
     try:
-        versions, _ = _look()(str(marker))
-        alike = {"versions": versions, "marker": str(marker)}
+        marker = below(folder, name)
+        versions, _ = _look()(marker)
+        alike = {"versions": versions, "marker": marker}
         _look_at_nodes([node for node in ray.nodes() if node["Alive"]], alike)
         yield Joined(workers or cpus, alike)
     finally:
-        marker.unlink(missing_ok=True)
+        with suppress(OSError):
+            place.remove(name)
 
 
 def _bring(cpus: int, minutes: float) -> None:
@@ -191,16 +194,18 @@ def why_unlike(alike: dict[str, Any]) -> str:
     return _unlike(alike, *_look()(alike["marker"]))
 
 
-def _unlike(alike: dict[str, Any], theirs: dict[str, str], text: str | None) -> str:
-    ours, marker = alike["versions"], Path(alike["marker"])
+def _unlike(alike: dict[str, Any], theirs: dict[str, str], text: str) -> str:
+    ours = alike["versions"]
+    folder, _, name = str(Place.at(alike["marker"]).name).rpartition("/")
     if differ := [what for what in ours if ours[what] != theirs[what]]:
         return (
             f"has {_listed(theirs, differ)}; this driver has {_listed(ours, differ)}: "
             "they must be the same"
         )
-    if text != marker.name:
+    if text != name:
+        why = f" ({text})" if text else ""
         return (
-            f"does not see the run's folder {marker.parent}: "
+            f"does not see the run's folder {folder}{why}: "
             "choose one on storage that all nodes share (--out)"
         )
     return ""
@@ -210,16 +215,15 @@ def _listed(versions: dict[str, str], names: list[str]) -> str:
     return ", ".join(f"{name} {versions[name]}" for name in names)
 
 
-def _look() -> Callable[[str], tuple[dict[str, str], str | None]]:
-    """What a node runs, and what it reads in the run's folder.
+def _look() -> Callable[[str], tuple[dict[str, str], str]]:
+    """What a node runs, and what it reads in the run's folder, or why it cannot.
 
     A function in a function travels to the node as code: one without metatune can say so.
     """
 
-    def look(marker: str) -> tuple[dict[str, str], str | None]:
+    def look(marker: str) -> tuple[dict[str, str], str]:
         import platform
         from importlib.metadata import PackageNotFoundError, version
-        from pathlib import Path
 
         found = {"Python": platform.python_version()}
         for name in ("ray", "torch"):
@@ -229,11 +233,14 @@ def _look() -> Callable[[str], tuple[dict[str, str], str | None]]:
                 found[name] = "(none)"
         try:
             import metatune
-
-            found["metatune"] = metatune.__version__
         except ImportError:
-            found["metatune"] = "(none)"
-        path = Path(marker)
-        return found, path.read_text() if path.exists() else None
+            return {**found, "metatune": "(none)"}, ""
+        found["metatune"] = metatune.__version__
+        try:
+            from metatune.place import Place
+
+            return found, (Place.at(marker).find("") or b"").decode()
+        except (ImportError, OSError, RuntimeError) as error:  # another version's, or no access
+            return found, str(error)
 
     return look

@@ -14,6 +14,7 @@ from typing import Any
 
 import optuna
 import pytest
+from s3 import ENVIRONMENT
 
 from metatune.records.folder import RunFolder
 from metatune.records.reading import read_rows
@@ -23,6 +24,7 @@ from metatune.runner import prepare_ray
 # Before any test module imports Ray. The cluster asks for a token, as those of cluster/ do.
 prepare_ray(None)
 os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+os.environ.update(ENVIRONMENT)  # each node has credentials of its own for the object store
 
 SPACE = """
 family: {name: sinusoid, shot: 5, query: 5}
@@ -141,7 +143,7 @@ def study_of(path: Path) -> optuna.Study:
     return optuna.load_study(study_name=path.name, storage=optuna.storages.JournalStorage(backend))
 
 
-def repeatable(path: Path) -> list[Row]:
+def repeatable(path: str | Path) -> list[Row]:
     """A run's rows without their seconds and nodes, sorted."""
     rows: list[Row] = []
     for row in read_rows(RunFolder.open(path)):

@@ -12,10 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from s3 import S3
 
 from metatune import read_run, session
+from metatune.place import Place
 from metatune.records.folder import RunFolder
-from metatune.records.log import segments
+from metatune.records.log import segment_names, segments
 from metatune.records.reading import read_rows
 from tests.integration.conftest import UNDISTURBED_TRIALS, repeatable, study_of
 
@@ -23,12 +25,12 @@ Command = Callable[..., "subprocess.Popen[str]"]
 TRIALS = UNDISTURBED_TRIALS
 
 
-def wait_for_rows(path: Path, rows: int, process: subprocess.Popen[str]) -> None:
+def wait_for_rows(path: str | Path, rows: int, process: subprocess.Popen[str]) -> None:
     """Wait until a run has recorded so many rows."""
-    deadline = time.monotonic() + 90
+    deadline, place = time.monotonic() + 90, Place.at(path)
     while process.poll() is None and time.monotonic() < deadline:
-        logs = segments(RunFolder(path)) if path.exists() else []
-        if sum(log.read_bytes().count(b"\n") for log in logs) >= rows:
+        logs = segment_names(place.listed("records"))
+        if sum(place.read(f"records/{log}").count(b"\n") for log in logs) >= rows:
             return
         time.sleep(0.01)
     raise AssertionError(f"{path} did not reach {rows} rows: exit code {process.poll()}")
@@ -61,6 +63,34 @@ def test_killed_twice_at_random_instants_a_run_ends_with_the_same_records(
     assert repeatable(path) == expected
     told = {t.user_attrs["trial"]: t.value for t in study_of(path).trials}
     assert told == {t.user_attrs["trial"]: t.value for t in study_of(undisturbed).trials}
+
+
+def test_in_an_object_store_a_run_that_was_killed_goes_on_from_another_machine(
+    cluster: str, space_file: Path, tmp_path: Path, undisturbed: Path, command: Command, s3: S3
+) -> None:
+    """What the other machine has of the run is its URI."""
+    uri, expected = s3.uri("bucket/runs/killed"), repeatable(undisturbed)
+    options = ("--workers", 1, "--address", cluster)
+    driver = command("run", space_file, "--out", uri, "--trials", TRIALS, *options)
+    row = random.randint(2, len(expected) - 3)
+    print(f"killed after row {row} of {len(expected)}")
+    wait_for_rows(uri, row, driver)
+    driver.kill()
+    driver.communicate()
+    space_file.unlink()
+    before = read_rows(RunFolder.open(uri))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    driver = command("resume", uri, *options, cwd=elsewhere)
+    out, err = driver.communicate(timeout=120)
+    assert driver.returncode == 0, err
+    assert f"metatune report '{uri}' -o report.html" in out
+    assert read_rows(RunFolder.open(uri))[: len(before)] == before
+    assert repeatable(uri) == expected
+    there, here = read_run(uri), read_run(undisturbed)
+    assert there.trials["score"].equals(here.trials["score"])
+    assert list(there.verdicts["sentence"]) == list(here.verdicts["sentence"])
+    assert not list(elsewhere.iterdir())
 
 
 def test_ctrl_c_ends_cleanly_and_resume_goes_on(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.dataset as ds
 import pytest
-from moto.server import ThreadedMotoServer
 from pyarrow import fs
+from s3 import ENVIRONMENT, S3
 
 import metatune
 from metatune.analysis import leaderboard, verdict_table
@@ -16,31 +15,14 @@ from metatune.errors import RunError
 
 from . import strategies_of_rows as some
 
-KEY, SECRET = "AKIDOFATEST", "a-secret-of-a-test"
+KEY, SECRET = ENVIRONMENT["AWS_ACCESS_KEY_ID"], ENVIRONMENT["AWS_SECRET_ACCESS_KEY"]
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """The address of a server that knows a bucket; credentials are in the environment."""
-    moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", KEY)
-        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        patch.setenv("AWS_MAX_ATTEMPTS", "1")
-        yield f"{host}:{port}"
-    moto.stop()
-
-
-@pytest.fixture(scope="module")
-def bucket(server: str, finished: Path) -> fs.S3FileSystem:
-    files = fs.S3FileSystem(endpoint_override=server, scheme="http", allow_bucket_creation=True)
-    files.create_dir("bucket")
+def bucket(s3: S3, finished: Path) -> fs.S3FileSystem:
+    files, root = fs.FileSystem.from_uri(s3.uri("bucket/runs/one"))
     for part in ("run.json", "records"):
-        source, target = finished / part, f"bucket/runs/one/{part}"
+        source, target = finished / part, f"{root}/{part}"
         if source.is_dir():
             fs.copy_files(str(source), target, destination_filesystem=files)
         else:
@@ -49,13 +31,9 @@ def bucket(server: str, finished: Path) -> fs.S3FileSystem:
     return files
 
 
-def uri(server: str, path: str, user: str = "") -> str:
-    return f"s3://{user}{path}?scheme=http&endpoint_override={server}"
-
-
 @pytest.mark.usefixtures("bucket")
-def test_a_run_there_reads_as_the_one_here(server: str, finished: Path) -> None:
-    there, here = metatune.read_run(uri(server, "bucket/runs/one")), metatune.read_run(finished)
+def test_a_run_there_reads_as_the_one_here(s3: S3, finished: Path) -> None:
+    there, here = metatune.read_run(s3.uri("bucket/runs/one")), metatune.read_run(finished)
     some.same_frames(there, here)
     assert there.tasks.equals(here.tasks)
     assert leaderboard(there).equals(leaderboard(here))
@@ -65,28 +43,28 @@ def test_a_run_there_reads_as_the_one_here(server: str, finished: Path) -> None:
 
 
 @pytest.mark.usefixtures("bucket")
-def test_parts_are_read_by_column_and_filter(server: str, finished: Path) -> None:
+def test_parts_are_read_by_column_and_filter(s3: S3, finished: Path) -> None:
     on_test = ds.field("split") == "test"
     there, here = (
         metatune.read_run(path).read("scores", ["trial", "score"], on_test)
-        for path in (uri(server, "bucket/runs/one"), finished)
+        for path in (s3.uri("bucket/runs/one"), finished)
     )
     assert len(here)
     assert there.equals(here)
 
 
 @pytest.mark.usefixtures("bucket")
-def test_several_are_read_together_from_here_and_there(server: str, finished: Path) -> None:
-    runs = metatune.read_runs(uri(server, "bucket/runs/one"), finished)
+def test_several_are_read_together_from_here_and_there(s3: S3, finished: Path) -> None:
+    runs = metatune.read_runs(s3.uri("bucket/runs/one"), finished)
     assert runs.names == ("one", "run")
     assert len(runs.trials) == 2 * len(runs[0].trials)
 
 
 def test_a_generation_that_vanishes_there_is_read_from_the_log(
-    server: str, bucket: fs.S3FileSystem, finished: Path, caplog: pytest.LogCaptureFixture
+    s3: S3, bucket: fs.S3FileSystem, finished: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     fs.copy_files("bucket/runs/one", "bucket/runs/two", bucket, bucket)
-    run = metatune.read_run(uri(server, "bucket/runs/two"))
+    run = metatune.read_run(s3.uri("bucket/runs/two"))
     bucket.delete_dir("bucket/runs/two/records/parquet-1")
     some.same_frames(run, metatune.read_run(finished))
     assert "the log is read in place of generation 1" in caplog.text
@@ -97,18 +75,18 @@ def test_a_generation_that_vanishes_there_is_read_from_the_log(
     ("bucket/runs/three", "s3://bucket/runs/three is not a run folder: run.json is missing"),
 ])  # fmt: skip
 @pytest.mark.usefixtures("bucket")
-def test_what_is_not_there_is_told_without_a_secret(server: str, path: str, told: str) -> None:
+def test_what_is_not_there_is_told_without_a_secret(s3: S3, path: str, told: str) -> None:
     with pytest.raises(RunError) as refused:
-        metatune.read_run(uri(server, path, f"{KEY}:{SECRET}@"))
+        metatune.read_run(s3.uri(path, f"{KEY}:{SECRET}@"))
     assert told in str(refused.value)
     safe(refused.value)
 
 
 @pytest.mark.long
-def test_a_server_that_does_not_answer_is_told(server: str) -> None:
-    nobody = "127.0.0.1:9"
+def test_a_server_that_does_not_answer_is_told(s3: S3) -> None:
+    nobody = s3.uri("bucket/run", f"{KEY}:{SECRET}@").replace(s3.address, "127.0.0.1:9")
     with pytest.raises(RunError, match=r"s3://bucket/run/run\.json cannot be read: ") as refused:
-        metatune.read_run(uri(nobody, "bucket/run", f"{KEY}:{SECRET}@"))
+        metatune.read_run(nobody)
     safe(refused.value)
 
 

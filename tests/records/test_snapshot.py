@@ -23,6 +23,13 @@ from . import strategies_of_rows as some
 from .conftest import append, generations, make_run, now
 
 
+def compacted(folder: RunFolder) -> Path:
+    """The generation that compaction makes."""
+    made = compact(folder)
+    assert made is not None
+    return folder.path / made
+
+
 @settings(max_examples=10)
 @given(some.rows, st.data())
 def test_compacted_and_tail_read_as_the_whole_log(rows: list[Row], data: st.DataObject) -> None:
@@ -41,7 +48,7 @@ def test_compacted_and_tail_read_as_the_whole_log(rows: list[Row], data: st.Data
 
 def test_a_compacted_run_reads_from_parquet_alone(folder: RunFolder) -> None:
     append(folder, *some.a_run())
-    path = compact(folder)
+    path = compacted(folder)
     assert path == folder.records / "parquet-1"
     assert len(now(folder).rows) == 0
     assert pq.read_schema(path / "scores.parquet").metadata[b"metatune_schema"] == b"5"
@@ -117,8 +124,7 @@ def test_a_damaged_generation_is_replaced_by_the_log(
     folder: RunFolder, name: str, damage: bytes | None
 ) -> None:
     append(folder, *some.a_run())
-    path = compact(folder)
-    assert path is not None
+    path = compacted(folder)
     if damage is None:
         (path / name).unlink()
     else:
@@ -130,8 +136,7 @@ def test_a_damaged_generation_is_replaced_by_the_log(
 
 def test_a_generation_of_another_schema_is_passed_over(folder: RunFolder) -> None:
     append(folder, *some.a_run())
-    path = compact(folder)
-    assert path is not None
+    path = compacted(folder)
     manifest = path / "manifest.json"
     manifest.write_text(
         manifest.read_text().replace('"metatune_schema": "3"', '"metatune_schema": "2"')
@@ -141,12 +146,11 @@ def test_a_generation_of_another_schema_is_passed_over(folder: RunFolder) -> Non
 
 def test_a_missing_segment_is_read_from_parquet_but_not_resumed(folder: RunFolder) -> None:
     append(folder, *some.a_run())
-    path = compact(folder)
+    path = compacted(folder)
     (folder.records / "log-0001-0000000a.jsonl").unlink()
     some.same_frames(read_run(folder.path), some.in_memory(folder, some.a_run()))
     with pytest.raises(RunError, match="the run cannot go on without this part"):
         read_rows(folder)
-    assert path is not None
     (path / "scores.parquet").unlink()
     with pytest.raises(RunError, match="the run cannot go on without this part"):
         read_run(folder.path)
