@@ -119,7 +119,7 @@ def _wrong(file: Path) -> str:
                 data = file.read_bytes()
                 if (end := scan(data, file).end) < len(data):
                     return f"torn after byte {end}"
-            case ".lock" | "" if file.name in (".lock", ".compact.lock"):
+            case ".lock" | "" if file.name.endswith(".lock") and file.stat().st_size == 0:
                 pass
             case _:
                 return "no file of a run"
