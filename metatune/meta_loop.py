@@ -39,7 +39,7 @@ def meta_loop(loop: Loop) -> Concluded:
 
 def initialise(driver: Driver) -> Method:
     """Where to start: the method of the newest recorded turn, else the one that was given."""
-    turns = driver.history.turns
+    turns = turns_of(driver)
     if not turns:
         return driver.plan.space.space.method
     method = Method.model_validate(turns[-1].method)
@@ -47,9 +47,14 @@ def initialise(driver: Driver) -> Method:
     return method
 
 
+def turns_of(driver: Driver) -> list[Turned]:
+    """The turns that were made by the plan; those before a change of the space led to it."""
+    return [turn for turn in driver.history.turns if turn.round >= driver.plan.first_round]
+
+
 def goes_on(method: Method, driver: Driver) -> bool:
     """True while rounds are left and the newest brought something that ``confirm`` bears out."""
-    turns = driver.history.turns
+    turns = turns_of(driver)
     return method.round < driver.plan.last_round and (not turns or turns[-1].borne_out)
 
 

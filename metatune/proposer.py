@@ -437,6 +437,7 @@ def open_ledger(
     tree: KnobTree,
     costs: Sequence[str] = (),
     patience: Patience | None = None,
+    since: int = 1,
 ) -> Ledger:
     """Open the stored study of a run and bring it up to the records.
 
@@ -453,6 +454,7 @@ def open_ledger(
         tree: the space.
         costs: names of the objectives behind the gain; the study has a direction for each.
         patience: with storage that does not answer once the ledger is open.
+        since: the first round that is in this study.
 
     Raises:
         RunError: the storage cannot be opened, or its study has other objectives.
@@ -469,10 +471,11 @@ def open_ledger(
             ledger = Ledger(_load(journal, storage, name, costs), tree, costs)
         with ExitStack() as unless_open:
             unless_open.callback(ledger.close)
-            if storage is not None and ledger.trials and not history.trials:
+            known = [t for t in history.trials.values() if t.asked.round >= since]
+            if storage is not None and ledger.trials and not known:
                 other = "name another folder (--out)"
                 raise RunError(f"the storage has trials of another run {name}: {other}")
-            for trial in history.trials.values():
+            for trial in known:
                 ledger.sync(trial, history.gains(trial), history.costs(trial, costs))
             unless_open.pop_all()
         return ledger

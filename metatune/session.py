@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -226,7 +226,8 @@ def create(
     prior = open_prior(space)
     plan, family = plan_of(space, trials=trials, seed=seed, prior=prior)
     folder = RunFolder.create(out or default_folder(Path(space_file)))
-    about = _about(folder, plan, family, text, prior, storage)
+    prior_sha256 = None if prior is None else prior.sha256
+    about = describe(folder, plan, family, text, prior_sha256, storage)
     about["py_modules"] = list(py_modules)
     if fold is not None:  # a storage may hold the studies of several rotations
         about["run"] = "-".join(PurePosixPath(folder.name).parts[-2:])
@@ -386,11 +387,12 @@ def drive(
             ledger = open_ledger(
                 folder.journal,
                 storage,
-                about["run"],
+                study_name(about),
                 history,
                 plan.space.tree,
                 plan.space.space.costs,
                 patience,
+                plan.first_round,
             )
             stack.callback(ledger.close)
         compactor = stack.enter_context(Compactor(folder, patience=patience))
@@ -466,12 +468,18 @@ def folder_of(space: Space) -> str | None:
     return str(folder.path)
 
 
-def _about(
+def study_name(about: Mapping[str, Any]) -> str:
+    """The name of the study in which a run's trials are now, by its ``run.json``."""
+    name: str = about.get("study", about["run"])
+    return name
+
+
+def describe(
     folder: RunFolder,
     plan: Plan,
     family: TaskFamily,
     text: str,
-    prior: Prior | None,
+    prior_sha256: str | None,
     storage: str | None,
 ) -> dict[str, Any]:
     """``run.json``: what a resume must find again, and what a reader wants to know."""
@@ -498,7 +506,7 @@ def _about(
         "notes": list(notes_of(family, plan.space.space.episode)),
         "space_sha256": _hash(text),
         "rotation_sha256": _but_fold(plan.space.space, text),
-        "prior_sha256": None if prior is None else prior.sha256,
+        "prior_sha256": prior_sha256,
         "storage": None if storage is None else hide_password(storage),
         "versions": {
             "metatune": metatune.__version__,

@@ -43,7 +43,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("meta_loop",),
     ("progress", "analysis", "folds", "tables", "samples"),
     ("report", "event_files"),
-    ("session", "rotation", "watch", "init", "baselines"),
+    ("session", "changed_space", "rotation", "watch", "init", "baselines"),
     ("artifact",),
     ("cli",),
     ("__main__",),

@@ -8,11 +8,11 @@ too. With one worker the records must come out as those of a run that nobody kil
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import count, islice
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,32 +32,20 @@ from metatune.records.log import segments
 from metatune.records.rows import Asked, Concluded, Row, Scored
 from metatune.runner import prepare_ray
 
-KILLS, TRIALS, AT_A_TIME = 50, 6, 3
+KILLS, TRIALS, AT_A_TIME = 50, 6, 2
 PATIENCE = 300.0  # seconds in which a driver on a busy machine gets to its next row
 SHORT = SPACE.replace("full: 30000", "full: 9000")
-LONG = SPACE.replace(
-    "full: 30000", "full: 600000"
-)  # seconds a trial: to be hit in the midst of one
+LONG = SPACE.replace("full: 30000", "full: 600000")  # to be hit in the midst of a trial
 COMPACT_EVERY = 3  # rows; usually 500
-LOADED = [
-    "metatune.cli",
-    "metatune.session",
-    "metatune.runner.cluster",
-    "metatune.runner.tune_runner",
-]
+DRIVE = f"""
+import sys
+from metatune import cli
+from metatune.records.compaction import Compactor
+Compactor.__init__.__defaults__ = ({COMPACT_EVERY}, *Compactor.__init__.__defaults__[1:])
+cli.main()
+"""
 
-
-def drive(arguments: list[str], out: str) -> None:
-    """``metatune`` in a process that has imported everything, printing into a file."""
-    from metatune import cli
-    from metatune.records.compaction import Compactor
-
-    handle = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(handle, 1)
-    os.dup2(handle, 2)
-    Compactor.__init__.__defaults__ = (COMPACT_EVERY, None)
-    sys.argv = ["metatune", *arguments]
-    cli.main()
+Process = subprocess.Popen[bytes]
 
 
 @dataclass
@@ -73,34 +60,27 @@ class Drivers:
     address: str
     folder: Path
 
-    def __post_init__(self) -> None:
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(LOADED)
-
     def start(
         self, verb: str, *arguments: object, name: str, workers: int, alone: bool = False
-    ) -> ForkServerProcess:
+    ) -> Process:
         """A driver at work on the run of a name; what it prints is in ``<name>.out``.
 
         ``alone`` it starts a Ray of its own.
         """
         options = ["--workers", str(workers)]
         options += [] if alone else ["--address", self.address]
-        told = [verb, *map(str, arguments), *options]
-        process = self._context.Process(target=drive, args=(told, str(self.folder / f"{name}.out")))
-        process.start()
-        return process
+        command = [sys.executable, "-c", DRIVE, verb, *map(str, arguments), *options]
+        with (self.folder / f"{name}.out").open("ab") as out:
+            return subprocess.Popen(command, stdout=out, stderr=out)
 
-    def run(
-        self, name: str, workers: int, space: str = SHORT, alone: bool = False
-    ) -> ForkServerProcess:
+    def run(self, name: str, workers: int, space: str = SHORT, alone: bool = False) -> Process:
         """A driver of a new run."""
         file = self.folder / f"{name}.yaml"
         file.write_text(space)
         arguments = (file, "--out", self.folder / name, "--trials", TRIALS)
         return self.start("run", *arguments, name=name, workers=workers, alone=alone)
 
-    def resume(self, name: str, workers: int) -> ForkServerProcess:
+    def resume(self, name: str, workers: int) -> Process:
         """A driver that goes on with a run."""
         return self.start("resume", self.folder / name, name=name, workers=workers)
 
@@ -132,31 +112,30 @@ def lines(path: Path) -> int:
     return sum(segment.read_bytes().count(b"\n") for segment in segments(folder))
 
 
-def wait_for_row(process: ForkServerProcess, path: Path, row: int) -> None:
+def wait_for_row(process: Process, path: Path, row: int) -> None:
     """Wait until a driver has written so many rows, or has ended."""
     deadline = time.monotonic() + PATIENCE
-    while process.is_alive() and lines(path) < row and time.monotonic() < deadline:
+    while (process.poll() is None) and lines(path) < row and time.monotonic() < deadline:
         time.sleep(0.002)
 
 
-def kill_at(process: ForkServerProcess, path: Path, row: int, delay: float) -> bool:
+def kill_at(process: Process, path: Path, row: int, delay: float) -> bool:
     """Kill a driver so many seconds after a row was written; False where it was done by then."""
     wait_for_row(process, path, row)
     time.sleep(delay)
-    alive = process.is_alive()
+    alive = process.poll() is None
     process.kill()
-    process.join()
+    process.wait()
     return alive
 
 
-def end(process: ForkServerProcess) -> int:
+def end(process: Process) -> int:
     """The exit code of a driver that is left to itself; killed where it hangs."""
-    process.join(PATIENCE)
-    if process.is_alive():
+    try:
+        return process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
         process.kill()
-        process.join()
-    code: int = process.exitcode
-    return code
+        return process.wait()
 
 
 def lasting(rows: list[Row]) -> list[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
@@ -87,12 +88,22 @@ def resume(
             "once it is gone.",
         ),
     ] = False,
+    changed_space: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SPACE.yaml",
+            help="Go on with a new round in this space, of the same family and tasks.",
+        ),
+    ] = None,
 ) -> None:
     """Go on with a run that was stopped or killed; nothing measured is lost or repeated."""
     from metatune import rotation, session
+    from metatune.changed_space import change_space
     from metatune.records.several import is_rotation
 
     with _kept(path):
+        if changed_space is not None:
+            change_space(path, changed_space, storage=storage)
         (rotation if is_rotation(path) else session).resume(
             path,
             workers=workers,
