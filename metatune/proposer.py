@@ -357,7 +357,9 @@ class Ledger:
         """
         try:
             self._write(trial, gains, costs)
-        except (OSError, StorageInternalError) as error:
+        except (OSError, RuntimeError, StorageInternalError) as error:
+            if not _is_of_storage(error):
+                raise
             if self.renewed is None:
                 raise _as_os_error(error) from None
             anew = self.renewed()
@@ -500,7 +502,7 @@ def _load(journal: Path, storage: str | None, name: str, costs: Sequence[str]) -
     if storage is None:
         repair_journal(journal)
     # A URL's driver raises what it likes; of a journal, other errors than these mean damage.
-    refused: type[Exception] = OSError if storage is None else Exception
+    refused = (OSError, RuntimeError) if storage is None else Exception
     try:
         study = optuna.create_study(
             storage=_storage(journal, storage),
@@ -510,6 +512,8 @@ def _load(journal: Path, storage: str | None, name: str, costs: Sequence[str]) -
             load_if_exists=True,
         )
     except refused as error:
+        if storage is None and not _is_of_storage(error):
+            raise
         raise _as_os_error(error) from None
     found = [direction.name.lower() for direction in study.directions]
     if found != _directions(costs):
@@ -541,10 +545,17 @@ def _storage(journal: Path, url: str | None) -> optuna.storages.BaseStorage:
     return optuna.storages.RDBStorage(url, engine_kwargs=options)
 
 
+def _is_of_storage(error: Exception) -> bool:
+    """Whether the storage fails. A journal's lock that cannot be let go is a RuntimeError."""
+    return not isinstance(error, RuntimeError) or isinstance(error.__context__, OSError)
+
+
 def _as_os_error(error: Exception) -> OSError:
     """What a storage's driver raised, in a line without secrets."""
     if isinstance(error, OSError):
         return error
+    if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):
+        return error.__context__
     beneath = error.__cause__ if isinstance(error, StorageInternalError) else None
     return OSError(errno.EIO, reason(beneath if isinstance(beneath, Exception) else error))
 

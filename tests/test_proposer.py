@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -933,3 +934,26 @@ def test_a_study_of_other_directions_is_refused_in_a_sentence(
         "maximize, minimize: name another folder (--out)"
     )
     open_(journal, ROWS, url)  # what was there is left alone
+
+
+def test_a_journal_whose_lock_cannot_be_let_go_is_opened_anew(
+    journal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a disk that may only be read from here on: Optuna then raises no ``OSError``."""
+    history, rename, failures = History(1, ROWS[:3]), os.rename, [1]
+
+    def fail_once(*paths: str) -> None:
+        if failures and str(paths[0]).endswith(".lock"):
+            failures.pop()
+            raise OSError(errno.EIO, "Input/output error")
+        rename(*paths)
+
+    ledger = open_ledger(journal, None, "run", history, TREE)
+    for row in ROWS[3:]:
+        history.add(row)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", fail_once)
+        for trial in history.trials.values():
+            ledger.sync(trial, history.gains(trial))
+    assert failures == []
+    assert read(journal).keys() == history.trials.keys()
