@@ -6,6 +6,7 @@ A resumed run folds the same rows in the same order and so stands where the kill
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,7 @@ from metatune.records.rows import (
     Concluded,
     Ended,
     Looked,
+    Retried,
     Row,
     Scored,
     Turned,
@@ -120,6 +122,8 @@ class History:
         self.sign = sign
         self.trials: dict[str, Trial] = {}
         self.ensembles: dict[str, Trial] = {}  # no trials: no round or budget counts them
+        # By trial, split, replica and the rung that each went on from.
+        self.retried: Counter[tuple[str, Split, int, int]] = Counter()
         self.looks: list[Looked] = []
         self.turns: list[Turned] = []
         self.verdict: Concluded | None = None
@@ -141,6 +145,8 @@ class History:
                 self.find(row.trial).ended = row
             case Ended():
                 self.find(row.trial).replicas[row.replica] = row
+            case Retried():
+                self.retried[row.trial, row.split, row.replica, row.rung] += 1
             case Looked():
                 if row not in self.looks:
                     self.looks.append(row)

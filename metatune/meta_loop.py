@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from metatune.adjust import Gradient, adjust
 from metatune.confirm import borne_out, confirmation, confirmed, front
 from metatune.driver import Driver
-from metatune.jobs import Runner
+from metatune.jobs import JobSource, Runner
 from metatune.records.rows import Concluded, Turned
+from metatune.retries import Retrying
 from metatune.search import Search
 from metatune.space import Method
 from metatune.verdict import blends, choice, conclude, duel, further, ranking, trainings
@@ -27,6 +28,10 @@ class Loop:
     driver: Driver
     runner: Runner
     tick: Callable[[], None]
+
+    def run(self, source: JobSource) -> None:
+        """Run every job of a source to its end; those whose worker is lost begin again."""
+        self.runner.drain(Retrying(self.driver, source), self.tick)
 
 
 def meta_loop(loop: Loop) -> Concluded:
@@ -62,10 +67,10 @@ def turn(method: Method, loop: Loop) -> Method:
     """Try strategies on fresh tasks, and adjust the method by what ``confirm`` bears out."""
     driver, round_ = loop.driver, method.round + 1
     start = driver.elapsed()
-    loop.runner.drain(Search(driver, method), loop.tick)
+    loop.run(Search(driver, method))
     if driver.plan.for_gradient(round_):
-        loop.runner.drain(Gradient(driver, method), loop.tick)
-    loop.runner.drain(confirmation(driver, method), loop.tick)
+        loop.run(Gradient(driver, method))
+    loop.run(confirmation(driver, method))
     adjusted, moves = adjust(method, driver)
     driver.record(
         Turned(
@@ -88,12 +93,12 @@ def verdict(method: Method, loop: Loop) -> Concluded:
     if driver.history.verdict is not None:
         return driver.history.verdict
     for before in (choice, ranking):  # an ensemble, where one is asked for
-        loop.runner.drain(before(driver, round_), loop.tick)
+        loop.run(before(driver, round_))
     queue = trainings(driver, round_)
     driver.write_method(method.model_copy(update={"tested": (*method.tested, round_)}))
-    loop.runner.drain(queue, loop.tick)
+    loop.run(queue)
     for after in (further, duel, blends):
-        loop.runner.drain(after(driver, round_), loop.tick)
+        loop.run(after(driver, round_))
     concluded = conclude(driver, round_)
     driver.record(concluded)
     return concluded

@@ -36,6 +36,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("proposer",),
     ("runner",),
     ("driver",),
+    ("retries",),
     ("search",),
     ("confirm",),
     ("adjust",),

@@ -372,7 +372,7 @@ def test_a_lost_worker_fails_its_trial_and_the_run_goes_on(tmp_path: Path) -> No
     run = metatune.read_run(inline_run(small(), tmp_path / "run", runner=runner))
     assert run.trials.loc["r1-0005", ["state", "reason"]].to_list() == [
         "failed",
-        "the worker was lost: OOM",
+        "lost 3 times, the last time: the worker was lost: OOM",
     ]
     assert run.trials.loc["r1-0006", "state"] != "running"
     assert len(run.verdicts) == 1
@@ -395,7 +395,7 @@ def test_a_default_lost_at_the_verdict_is_told_in_a_sentence(tmp_path: Path) -> 
         inline_run(small(), tmp_path / "run", runner=runner)
     assert str(error.value) == (
         "the default strategy fomaml could not be trained anew for the verdict: "
-        "failed: the worker was lost: OOM"
+        "failed: lost 3 times, the last time: the worker was lost: OOM"
     )
     assert metatune.read_run(tmp_path / "run").verdicts.empty
 

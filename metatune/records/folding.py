@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import compress
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from metatune.records.rows import Asked, Concluded, Ended, Looked, Row, Scored, Turned
+from metatune.records.rows import Asked, Concluded, Ended, Looked, Retried, Row, Scored, Turned
 from metatune.records.schema import COLUMNS, schema
 
 Key = tuple[str, int, int, str, int]
@@ -90,13 +91,17 @@ def extend_trials(before: pa.Table, rows: Iterable[Row]) -> pa.Table:
 
     Those of before keep their places, new ones come behind them.
     """
-    about = [row for row in rows if isinstance(row, Asked | Scored | Ended)]
-    names = list(dict.fromkeys(row.trial for row in about))
+    about = [row for row in rows if isinstance(row, Asked | Scored | Ended | Retried)]
+    # A retry makes no trial, nor its place.
+    named = sorted(about, key=lambda row: isinstance(row, Retried))
+    names = list(dict.fromkeys(row.trial for row in named))
     places = pc.index_in(pa.array(names, pa.string()), before["trial"].combine_chunks())
     known = before.take(places.drop_null()).to_pylist()
     trials: dict[str, dict[str, Any]] = {row["trial"]: row for row in known}
-    blank = {column.name: None for column in COLUMNS["trials"]}
+    blank = {**{column.name: None for column in COLUMNS["trials"]}, "retries": 0}
     for row in about:
+        if isinstance(row, Retried) and row.trial not in trials:
+            continue  # an ensemble that was not chosen
         trial = trials.setdefault(row.trial, {**blank, "trial": row.trial, "state": "running"})
         match row:
             case Asked():
@@ -112,6 +117,10 @@ def extend_trials(before: pa.Table, rows: Iterable[Row]) -> pa.Table:
                 )
             case Ended(replica=0):
                 trial.update(state=row.state, reason=row.reason, seconds=row.seconds)
+            case Retried():
+                trial["retries"] += 1
+    found = [name in trials for name in names]
+    names, places = list(compress(names, found)), places.filter(pa.array(found, pa.bool_()))
     folded = _table("trials", {name: [trials[t][name] for t in names] for name in blank})
     order = np.arange(len(before) + places.null_count)
     old, new = places.is_valid().to_numpy(False), places.is_null().to_numpy(False)

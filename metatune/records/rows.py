@@ -136,6 +136,28 @@ class Ended:
 
 
 @dataclass(frozen=True)
+class Retried:
+    """A worker was lost, and what it was at begins again from the last rung that is recorded.
+
+    Attributes:
+        trial: our id.
+        split: where the tasks to be scored on come from.
+        replica: as in ``Scored``.
+        rung: the one that it goes on from; 0: from its beginning.
+        reason: how the worker was lost.
+        at: seconds that the run had been driven for when this was written.
+    """
+
+    kind: ClassVar[str] = "retried"
+    trial: str
+    split: Split
+    replica: int
+    rung: int
+    reason: str
+    at: float = 0.0
+
+
+@dataclass(frozen=True)
 class Looked:
     """A reserved split was opened: ``confirm`` is spent look by look, ``test`` opens once.
 
@@ -204,9 +226,9 @@ class Concluded:
     at: float = 0.0
 
 
-Row = Asked | Scored | Ended | Looked | Turned | Concluded
+Row = Asked | Scored | Ended | Retried | Looked | Turned | Concluded
 _KINDS: dict[str, type[Row]] = {
-    row.kind: row for row in (Asked, Scored, Ended, Looked, Turned, Concluded)
+    row.kind: row for row in (Asked, Scored, Ended, Retried, Looked, Turned, Concluded)
 }
 
 

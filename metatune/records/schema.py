@@ -16,7 +16,7 @@ import pyarrow as pa
 from metatune.records.rows import STATES, Origin
 from metatune.tasks.base import SPLITS
 
-SCHEMA = "5"
+SCHEMA = "6"
 """Version of the tables' columns; raised when one is added, or changes name, type or meaning.
 
 Parquet of another version is not read: the log has all that stands in it.
@@ -138,6 +138,7 @@ _TRIALS = Frame(
         Column("strategy", "string", "the strategy as JSON", nullable=True),
         Column("params", "string", "its knobs by name as JSON", nullable=True),
         Column("parent", "string", "the trial that it was made from", nullable=True),
+        Column("retries", "int", "times that it went on after its worker was lost, in any split"),
         Column("members", "strings", "of an ensemble, the trials that it blends", nullable=True),
     ),
     index="trial",

@@ -127,6 +127,26 @@ class Budget(Section):
     )
 
 
+class Faults(Section):
+    """What is done where a trial's worker is lost or hangs."""
+
+    max_retries: int = Field(
+        2,
+        ge=0,
+        le=100,
+        description="times that a trial goes on from its last rung after its worker was lost: "
+        "killed, out of memory, ended, hanging, or gone with its node; counted anew at each rung. "
+        "What the strategy's own code raises is never tried again",
+    )
+    hang_minutes: float = Field(
+        10.0,
+        gt=0,
+        le=10**5,
+        description="minutes without progress (a meta-step, a batch of tasks learned or judged) "
+        "after which a trial hangs, and its worker is ended",
+    )
+
+
 class Verdict(Section):
     """Who meets on ``test``, and how often each is trained anew for it."""
 
@@ -232,6 +252,9 @@ class Space(Section):
     rounds: Rounds = Field(Rounds(), description="how often the loop turns")
     adjust: Adjust = Field(Adjust(), description="how a round's evidence changes the method")
     budget: Budget = Field(description="what the whole run may use")
+    faults: Faults = Field(
+        Faults(), description="what is done where a trial's worker is lost or hangs"
+    )
     common: Partial = Field(
         Partial(),
         description="parts that every strategy of this file is built on, presets included",

@@ -18,6 +18,7 @@ from metatune.records.rows import (
     Concluded,
     Ended,
     Looked,
+    Retried,
     Row,
     Scored,
     Turned,
@@ -85,6 +86,14 @@ ended = st.builds(
     seconds=numbers,
     replica=st.integers(0, 1),
 )
+retried = st.builds(
+    Retried,
+    trial=trial_ids,
+    split=st.sampled_from(SPLITS),
+    replica=st.integers(0, 1),
+    rung=st.integers(0, 3),
+    reason=texts,
+)
 looked = st.builds(
     Looked, split=st.sampled_from(SPLITS), round=st.integers(1, 2), trials=st.lists(trial_ids)
 )
@@ -98,7 +107,7 @@ turned = st.builds(
 )
 concluded = st.builds(Concluded, winner=trial_ids, rival=trial_ids, sentence=texts)
 rows: st.SearchStrategy[list[Row]] = st.lists(
-    scored() | asked | ended | looked | turned | concluded, max_size=16
+    scored() | asked | ended | retried | looked | turned | concluded, max_size=16
 )
 
 

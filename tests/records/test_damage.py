@@ -205,7 +205,7 @@ def test_without_the_log_parquet_of_another_schema_is_refused(copy: Path) -> Non
     next(copy.glob("records/log-*.jsonl")).unlink()
     told = sentence(copy)
     assert told is not None
-    assert "is missing, and its Parquet is of schema 99, not 5" in told
+    assert "is missing, and its Parquet is of schema 99, not 6" in told
 
 
 def of_version(path: Path, version: str) -> None:

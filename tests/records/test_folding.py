@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metatune.records.folding import extend, tables
-from metatune.records.rows import Row, Turned
+from metatune.records.rows import Retried, Row, Turned
 
 from . import strategies_of_rows as some
 
@@ -95,3 +95,13 @@ def test_a_reason_that_is_not_unicode_does_not_hide_the_run() -> None:
 def test_folding_in_two_steps_equals_folding_at_once(rows: list[Row], data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(rows)))
     some.same_tables(extend(tables(rows[:cut]), rows[cut:]), tables(rows))
+
+
+def test_retries_are_counted_and_make_no_trial_of_an_ensemble_that_was_not_chosen() -> None:
+    lost = [
+        Retried("r1-0000", "select", 0, 0, "killed"),
+        Retried("r1-e0", "select", 0, 1, "killed"),
+    ]
+    found = tables([some.an_asked(), *lost, some.an_asked(1), lost[0]])["trials"]
+    assert found["trial"].to_pylist() == ["r1-0000", "r1-0001"]
+    assert found["retries"].to_pylist() == [2, 0]

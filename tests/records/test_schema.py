@@ -24,7 +24,7 @@ def test_every_column_says_its_meaning_and_numbers_their_unit() -> None:
         for column in schema(name):
             assert column.metadata[b"meaning"]
     assert schema("trials").field("seconds").metadata[b"unit"] == b"s"
-    assert schema("scores").metadata[b"metatune_schema"] == b"5"
+    assert schema("scores").metadata[b"metatune_schema"] == b"6"
 
 
 def test_the_documentation_has_a_line_for_every_column_of_every_frame() -> None:

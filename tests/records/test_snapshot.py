@@ -51,7 +51,7 @@ def test_a_compacted_run_reads_from_parquet_alone(folder: RunFolder) -> None:
     path = compacted(folder)
     assert path == folder.records / "parquet-1"
     assert len(now(folder).rows) == 0
-    assert pq.read_schema(path / "scores.parquet").metadata[b"metatune_schema"] == b"5"
+    assert pq.read_schema(path / "scores.parquet").metadata[b"metatune_schema"] == b"6"
     assert pq.read_schema(path / "curves.parquet").field("resource").metadata[b"unit"] == (
         b"forward-equivalents"
     )
