@@ -27,6 +27,8 @@ class TrialJob:
         strategy: the strategy as plain data.
         family: name of the task family.
         data_dir: where its data lie, if said.
+        hang_seconds: seconds without progress (a meta-step, a batch of tasks) after which it hangs;
+            None: it never does.
         options: what else the family has to be told, as plain data; its paths are absolute.
         episode: way, shot and query of the tasks that it is judged on.
         run_seed: the run's seed.
@@ -64,6 +66,7 @@ class TrialJob:
     seed_of: str | None = None
     parts: tuple[str, ...] = ()
     most: int = 0
+    hang_seconds: float | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
 

@@ -108,6 +108,7 @@ class Plan:
             train=train,
             folder=folder,
             code=self.code,
+            hang_seconds=60 * space.faults.hang_minutes,
             seed_of=seed_of,
             looks=split == "select" and space.tasks.race > 0,
         )

@@ -34,7 +34,15 @@ from metatune.tasks.base import TaskBatch, TaskFamily
 from metatune.tasks.registry import open_family
 
 
-def run_trial(job: TrialJob, family: TaskFamily | None = None) -> Iterator[RungResult]:
+def _nobody_asks() -> None:
+    pass
+
+
+def run_trial(
+    job: TrialJob,
+    family: TaskFamily | None = None,
+    progressed: Callable[[], None] = _nobody_asks,
+) -> Iterator[RungResult]:
     """Train and score a strategy, rung by rung; the last result's outcome is not ``running``.
 
     A job with parts has one result: the scores of what they predict together.
@@ -42,8 +50,10 @@ def run_trial(job: TrialJob, family: TaskFamily | None = None) -> Iterator[RungR
     Args:
         job: what to do.
         family: where tasks come from; None opens the one that the job names.
+        progressed: called at every meta-step and every batch of tasks.
 
-    An exception of the strategy's own parts ends the trial as ``failed``; it does not leave here.
+    An exception of the strategy's own parts ends the trial as ``failed``, ``sys.exit`` among them;
+    it does not leave here.
 
     Raises:
         StorageError: the run's storage fails, which says nothing of the trial.
@@ -51,14 +61,14 @@ def run_trial(job: TrialJob, family: TaskFamily | None = None) -> Iterator[RungR
     torch.set_num_threads(1)
     rung, resource = job.recorded, 0
     try:
-        for result in _blended(job, family) if job.parts else _rungs(job, family):
+        for result in _blended(job, family) if job.parts else _rungs(job, family, progressed):
             rung, resource = result.rung, result.resource
             yield result
     except StorageError:
         raise
     except Diverged as stop:
         yield cut_short(rung + 1, "diverged", str(stop), resource)
-    except Exception:
+    except (Exception, SystemExit):
         yield cut_short(rung + 1, "failed", traceback.format_exc(), resource)
 
 
@@ -100,8 +110,10 @@ def _blended(job: TrialJob, family: TaskFamily | None) -> Iterator[RungResult]:
     )
 
 
-def _rungs(job: TrialJob, family: TaskFamily | None) -> Iterator[RungResult]:
-    work = _open(job, family)
+def _rungs(
+    job: TrialJob, family: TaskFamily | None, progressed: Callable[[], None]
+) -> Iterator[RungResult]:
+    work = replace(_open(job, family), progressed=progressed)
     tasks = evaluation_tasks(
         work.family, job.split, job.episode, job.tasks, job.run_seed, job.round
     )
@@ -183,6 +195,7 @@ class _Work:
     family: TaskFamily
     learner: Learner
     seed: int
+    progressed: Callable[[], None] = _nobody_asks
 
     def pooled(self, rung: int) -> PooledModel | None:
         """The pooled model of a rung: a function of the job alone, so it is never stored."""
@@ -192,12 +205,14 @@ class _Work:
         diet = strategy.diet.episode(job.episode)
         count = pooled_tasks(strategy, info, diet, job.rungs[rung - 1])
         seeds = [derive_seed(self.seed, "pooled", task) for task in range(count)]
-        batches = (
-            self.family.sample("train", diet, seeds[start : start + POOLED_CHUNK])
-            for start in range(0, count, POOLED_CHUNK)
-        )
+
+        def batches() -> Iterator[TaskBatch]:
+            for start in range(0, count, POOLED_CHUNK):
+                self.progressed()
+                yield self.family.sample("train", diet, seeds[start : start + POOLED_CHUNK])
+
         folds = fold_of_group(strategy, info)
-        return fit_pooled(strategy.prior, batches, folds, self.seed, info.train_classes)
+        return fit_pooled(strategy.prior, batches(), folds, self.seed, info.train_classes)
 
     def pooled_cost(self, rung: int) -> int:
         """Forward-equivalents of fitting the pooled models of all rungs up to this one."""
@@ -259,6 +274,7 @@ def _batches(work: _Work, pooled: PooledModel | None) -> Callable[[int, float], 
     strategy, info = work.strategy, work.family.info
 
     def batch(step: int, progress: float) -> Tensors:
+        work.progressed()
         numbers = range(strategy.outer.tasks_per_batch)
         seeds = [derive_seed(work.seed, "train", step, task) for task in numbers]
         episode = strategy.diet.episode(work.job.episode, progress)
@@ -294,6 +310,7 @@ def _judge(
     seconds, batch_start = 0.0, perf_counter()
     for scores in score_by_batch(work.learner, info, state.usable, tasks, state.step, prepare):
         seconds += perf_counter() - batch_start
+        work.progressed()
         if job.looks and len(scores.tasks) < job.tasks:
             yield _result(work, trained, last, scores, seconds, strategy.transductive, whole=False)
         batch_start = perf_counter()  # what the driver thinks about meanwhile is not ours

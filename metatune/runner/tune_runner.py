@@ -26,9 +26,11 @@ from ray.tune.search import Searcher
 from metatune.errors import RunError, StorageError
 from metatune.jobs import JobSource, TrialJob, job_to_json, result_from_json
 from metatune.logs import pass_on
+from metatune.runner.carrier import BEAT
 from metatune.runner.cluster import Joined
 from metatune.runner.head import Head
 from metatune.runner.logged import LoggedCarrier
+from metatune.runner.losses import why_hung, why_lost, why_silent
 from metatune.runner.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -58,8 +60,8 @@ class TuneRunner:
         self._changed = Condition()
         self._source: JobSource | None = None
         self._live: dict[str, TrialJob] = {}  # by Tune's trial id
-        self._back: list[TrialJob] = []  # from nodes that cannot run them
-        self._unlike: set[str] = set()  # carriers there, each of which keeps a worker's place
+from metatune.runner.carrier import BEAT
+from metatune.runner.cluster import Joined
         # Tune gives a waiting trial the first actor that is free and drops the one that is still
         # starting for it: with short trials a second worker would never come up. So all workers
         # are started on an empty job, and released together.
@@ -114,6 +116,7 @@ class TuneRunner:
                 self._head.check()
                 if not self._thread.is_alive():
                     raise RunError("Ray Tune ended before the search did")
+                self._end_silent()
                 tick()
             self._source = None
 
@@ -200,6 +203,43 @@ class TuneRunner:
             self._changed.notify_all()
             return go_on
 
+    def begun(self, carrier: str, trial: Any) -> None:
+        """Tune has a new trial, whose actor may yet have to start."""
+        self._carriers[carrier] = trial
+
+    def heard(self, carrier: str) -> None:
+        """A carrier says something."""
+        self._heard[carrier] = monotonic()
+
+    def hung(self, carrier: str, where: str) -> None:
+        """A carrier's job has made no progress for too long; its actor ends itself."""
+        job = self._live.get(carrier)
+        if job is not None and job.hang_seconds is not None:
+            self.lost(carrier, why_hung(job.hang_seconds, where))
+
+    def done(self, carrier: str) -> None:
+        """Tune is through with a carrier."""
+        self._carriers.pop(carrier, None)
+        self._heard.pop(carrier, None)
+
+    def _end_silent(self) -> None:
+        """End actors that do not even say that they are there, as those that work do.
+
+        Their processes are stopped, or wait for a disk that does not answer, or are in native code
+        that never lets Python go on.
+        """
+        for carrier, job in list(self._live.items()):
+            trial = self._carriers.get(carrier)
+            if trial is None or trial.status != "RUNNING" or job.hang_seconds is None:
+                self._heard.pop(carrier, None)  # the actor is yet to start, or a node to come
+                continue
+            silent = monotonic() - self._heard.setdefault(carrier, monotonic())
+            if silent > job.hang_seconds + 2 * BEAT:
+                actor = trial.temporary_state.ray_actor
+                self.lost(carrier, why_silent(silent))
+                if actor is not None:
+                    ray.kill(actor)
+
     def _keeps_warm(self, carrier: str) -> bool:
         """True while other workers are still starting, for some time at most."""
         if not self._warm:
@@ -282,20 +322,35 @@ class _Decider(FIFOScheduler):
         super().__init__()
         self._runner = runner
 
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        self._runner.begun(trial.trial_id, trial)
+        super().on_trial_add(tune_controller, trial)
+
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        node = str(result["node_ip"])
+        runner, carrier, node = self._runner, trial.trial_id, str(result["node_ip"])
         pass_on(result["log"], result["rung"], node)
-        if result["state"] == "storage":
-            self._runner.refused(f"On node {node}, {result['result']}")
-            return str(TrialScheduler.STOP)
-        if result["state"] == "unlike":
-            self._runner.unlike(trial.trial_id, node, result["result"])
-            return str(TrialScheduler.CONTINUE)
-        go_on = self._runner.report(trial.trial_id, result["result"], node)
+        runner.heard(carrier)
+        match result["state"]:
+            case "beat":
+                go_on = not runner.closing()
+            case "hung":
+                runner.hung(carrier, result["result"])
+                go_on = True  # to its error, with which Tune ends the actor instead of reusing it
+            case "storage":
+                runner.refused(f"On node {node}, {result['result']}")
+                go_on = False
+            case "unlike":
+                runner.unlike(carrier, node, result["result"])
+                go_on = True
+            case _:
+                go_on = runner.report(carrier, result["result"], node)
+        if not go_on:
+            runner.done(carrier)
         return str(TrialScheduler.CONTINUE if go_on else TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        self._runner.lost(trial.trial_id, f"the worker was lost: {_last_error(trial)}")
+        self._runner.lost(trial.trial_id, why_lost(_last_error(trial)))
+        self._runner.done(trial.trial_id)
 
 
 _WITHOUT_OWNER = "its owner has died"
@@ -323,6 +378,6 @@ def _last_error(trial: Any) -> str:
     """What Tune wrote down of a carrier's failure, without its heading."""
     file = Path(trial.error_file or "")
     if not file.is_file():
-        return "no reason is known"
+        return ""
     _, _, text = file.read_text().rpartition("Failure # ")
-    return " ".join(text.partition("\n")[2].split())
+    return text.partition("\n")[2]
