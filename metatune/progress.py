@@ -33,6 +33,7 @@ from metatune.records.rows import (
     Row,
     Scored,
     Turned,
+    last_line,
 )
 from metatune.statistics import claim_for, estimate
 
@@ -182,7 +183,7 @@ def line_of(row: Row, history: History, terms: Terms, left: float | None) -> str
         case Ended():
             return f"  {row.trial} training {row.replica}: {row.state}"
         case Retried():
-            return f"  {row.trial} is tried again from rung {row.rung}: {_last_line(row.reason)}"
+            return f"  {row.trial} is tried again from rung {row.rung}: {last_line(row.reason)}"
         case Looked():
             return f"{_LOOKING[row.split]} ({len(row.trials)} on {row.split})"
         case Turned():
@@ -193,17 +194,13 @@ def line_of(row: Row, history: History, terms: Terms, left: float | None) -> str
             return "\n".join([heading, *(f"  {line}" for line in [*front, *row.moves])])
 
 
-def _last_line(reason: str) -> str:
-    return reason.strip().rpartition("\n")[2]
-
-
 def _end(row: Ended, history: History, terms: Terms) -> str:
     """How a trial ended."""
     trial = history.find(row.trial)
     latest = trial.latest()
     score = "" if latest is None else f" {show_score(latest.mean, terms.metric)}"
     rung = "" if latest is None else f" at rung {latest.rung}"
-    reason = _last_line(row.reason)
+    reason = last_line(row.reason)
     detail = f" ({reason})" if reason else ""
     return f"{trial.asked.name} {row.state}{score}{rung}{detail}"
 

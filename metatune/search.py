@@ -7,6 +7,8 @@ would have, and a run that starts from another's method as that one would have.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from math import inf
 from statistics import fmean as mean
 from typing import Any
@@ -20,7 +22,7 @@ from metatune.observations import Observation
 from metatune.plan import Plan
 from metatune.prior import discounted
 from metatune.proposer import propose
-from metatune.records.rows import Asked, Ended, Origin, Scored, State
+from metatune.records.rows import Asked, Ended, Origin, Scored, State, last_line
 from metatune.seeds import derive_seed
 from metatune.space import Method, Named, ResolvedSpace, Seen, within
 from metatune.space.knobs import Params
@@ -29,6 +31,7 @@ from metatune.strategy import Strategy
 
 TRIES = 20  # proposals looked at for one that was not tried yet
 BASES = 3  # strategies that are mutated
+FIRST = 5  # a bad strategy or two are a finding; five from the start on have a cause in common
 
 
 class Search:
@@ -49,6 +52,7 @@ class Search:
         # What the gradient takes is set aside.
         self._allowed = driver.plan.share(self._round) - driver.plan.for_gradient(self._round)
         self._running: set[str] = set()
+        self._ended: list[Ended] = []  # since this driver took the round up: a cause may be gone
         self._refuse_lost_default()
         # Trials that an earlier driver left behind go on first, in the order of their asking. The
         # record of a decision may have been lost with it: it is taken again.
@@ -272,8 +276,12 @@ class Search:
 
     def _end(self, trial: Trial, state: State, reason: str) -> None:
         self._running.discard(trial.id)
-        self._driver.record(Ended(trial.id, state, reason, spent(trial)))
+        end = Ended(trial.id, state, reason, spent(trial))
+        self._driver.record(end)
+        self._ended.append(end)
         self._refuse_lost_default()
+        if (why := why_hopeless(self._ended)) is not None:
+            raise RunError(why)
 
     def _refuse_lost_default(self) -> None:
         """Go no further where there is nothing to compare with; nor when such a run is resumed."""
@@ -282,9 +290,33 @@ class Search:
         if default is not None and end is not None and end.state in ("diverged", "failed"):
             raise RunError(
                 f"the default strategy {default.asked.name} {end.state}, so nothing can be "
-                f"compared with it: {end.reason.strip().splitlines()[-1]}. "
+                f"compared with it: {last_line(end.reason)}. "
                 "Choose another default in the space file."
             )
+
+
+def why_hopeless(ended: Sequence[Ended]) -> str | None:
+    """Why a search is to go no further: the first ``FIRST`` trials that ended all failed.
+
+    Args:
+        ended: how trials ended, in that order.
+
+    Returns:
+        The reason that most of them have in common, with one of them and where it happened; None
+        where there is hope.
+    """
+    first = ended[:FIRST]
+    if len(ended) != FIRST or any(end.state != "failed" for end in first):
+        return None
+    said = Counter(last_line(end.reason) for end in first)
+    commonest, times = said.most_common(1)[0]
+    example = next(end for end in first if last_line(end.reason) == commonest)
+    lines = [line.strip() for line in example.reason.splitlines()]
+    where = "".join([f", {line}" for line in lines if line.startswith("File ")][-1:])
+    return (
+        f"the first {FIRST} trials all failed, {times} of them with: {commonest} "
+        f"(such as {example.trial}{where}). The records stand: once the cause is gone, resume."
+    )
 
 
 def ask(

@@ -27,7 +27,7 @@ from metatune.jobs import RungResult, TrialJob
 from metatune.observations import Observation
 from metatune.proposer import propose
 from metatune.records.rows import Asked, Ended, Scored
-from metatune.search import Search, spent
+from metatune.search import FIRST, Search, spent, why_hopeless
 from metatune.space import KnobTree, Method, Seen
 from metatune.space.knobs import Params
 from metatune.strategy import Meta
@@ -591,3 +591,48 @@ def test_a_decision_that_was_lost_with_its_driver_is_taken_again() -> None:
         ("r1-0001", "completed"),
         ("r1-0003", "stopped"),
     ]
+
+
+# --- failures from the start ----------------------------------------------------------------------
+
+TRACE = """Traceback (most recent call last):
+  File "net.py", line 7, in forward
+ValueError: no such unit
+"""
+
+
+def failed(count: int, reason: str = TRACE) -> list[Ended]:
+    return [Ended(f"r1-{number:04d}", "failed", reason, 0.0) for number in range(count)]
+
+
+def test_when_the_first_trials_all_fail_the_common_reason_is_told_with_its_place() -> None:
+    why = why_hopeless([*failed(1, "killed"), *failed(FIRST)[1:]])
+    assert why == (
+        "the first 5 trials all failed, 4 of them with: ValueError: no such unit (such as r1-0001, "
+        'File "net.py", line 7, in forward). The records stand: once the cause is gone, resume.'
+    )
+
+
+def test_there_is_hope_before_and_after_the_first_trials_and_where_one_did_not_fail() -> None:
+    diverged = Ended("r1-0009", "diverged", "at step 3", 0.0)
+    assert why_hopeless([]) is None
+    assert why_hopeless(failed(FIRST - 1)) is None
+    assert why_hopeless([*failed(FIRST - 1), diverged]) is None
+    assert why_hopeless([*failed(FIRST), diverged]) is None
+
+
+def test_a_search_stops_at_its_first_failures_and_a_resumed_one_counts_anew() -> None:
+    told = Story()
+    told.trial("protonet", 0.5, 0.5, 0.5)
+
+    def fail(search: Search) -> None:
+        job = next_of(search)
+        search.on_result(job, result(job, 1, outcome="failed"))
+
+    for _ in range(2):
+        search = Search(told.driver(), Method())
+        for _ in range(FIRST - 1):
+            fail(search)
+        with pytest.raises(RunError, match="the first 5 trials all failed, 5 of them with: boom"):
+            fail(search)
+    assert len(kind_of(told.rows, Ended)) == 1 + 2 * FIRST

@@ -232,6 +232,11 @@ _KINDS: dict[str, type[Row]] = {
 }
 
 
+def last_line(reason: str) -> str:
+    """The line of a reason that says what happened: of a traceback, the exception."""
+    return reason.strip().rpartition("\n")[2].strip()
+
+
 def to_plain(row: Row) -> dict[str, Any]:
     """The row as JSON-ready data, with its kind."""
     return {"kind": row.kind, **asdict(row)}
