@@ -10,12 +10,14 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 import torch
 
 LOCK = threading.Lock()
 SQUARE = lambda x: x * x  # noqa: E731
-FILE = open(__file__)  # noqa: SIM115
+KILLED = Path(__file__).with_name("killed")
+NUMBERS = (number for number in range(3))
 
 
 class Unpicklable(Exception):  # noqa: N818
@@ -29,18 +31,17 @@ class Network(torch.nn.Module):
 
     Args:
         input_shape: of an example.
-        fault: what goes wrong at its first call; ``once``: killed, but not the second time.
-        marker: file that says that ``once`` was.
+        fault: what goes wrong at its first call; ``once``: it is killed, but no second time.
+        after: file from which on ``once`` is killed.
     """
 
-    def __init__(self, input_shape: tuple[int, ...], fault: str = "", marker: str = "") -> None:
+    def __init__(self, input_shape: tuple[int, ...], fault: str = "", after: str = "") -> None:
         super().__init__()
-        self.fault, self.marker, self.lock = fault, marker, LOCK
+        self.fault, self.after, self.lock = fault, Path(after), LOCK
         self.linear = torch.nn.Linear(input_shape[0], 8)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if os.environ.get("RAY_JOB_ID"):  # in a worker: a driver looks at networks, too
-            self.go_wrong()
+        self.go_wrong()
         return torch.tanh(self.linear(x)) * (float("nan") if self.fault == "nan" else 1.0)
 
     def go_wrong(self) -> None:
@@ -51,10 +52,8 @@ class Network(torch.nn.Module):
                 sys.exit(3)
             case "exits":
                 os._exit(3)
-            case "killed":
-                os.kill(os.getpid(), signal.SIGKILL)
-            case "once" if not os.path.exists(self.marker):
-                open(self.marker, "w").close()
+            case "once" if self.after.exists() and not KILLED.exists():
+                KILLED.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
             case "hangs":
                 time.sleep(10**6)
