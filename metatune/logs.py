@@ -23,7 +23,17 @@ from typing import Any, Self, TextIO
 
 from metatune.errors import hide_password
 from metatune.history import History
-from metatune.records.rows import Asked, Concluded, Ended, Looked, Row, Scored, Turned
+from metatune.records.rows import (
+    Asked,
+    Concluded,
+    Ended,
+    Looked,
+    Retried,
+    Row,
+    Scored,
+    Turned,
+    last_line,
+)
 
 ABOUT = ("trial", "rung", "replica", "node")
 """What a line is about, where that is known: keys of a line, and attributes of a ``LogRecord``."""
@@ -101,7 +111,9 @@ class RunLog:
         about = {
             key: value for key in ABOUT if (value := getattr(row, key, None)) not in (None, "")
         }
-        text = row.reason if isinstance(row, Ended) and "\n" in row.reason.strip() else None
+        text = (
+            row.reason if isinstance(row, Ended | Retried) and "\n" in row.reason.strip() else None
+        )
         self.say(message, level, exc_text=text, **about)
 
 
@@ -117,6 +129,9 @@ def told(row: Row) -> tuple[int, str]:
             lines = row.reason.strip().splitlines()
             level = logging.WARNING if row.state in ("diverged", "failed") else logging.INFO
             return level, ": ".join([f"ended: {row.state}", *lines[-1:]])
+        case Retried():
+            level = logging.WARNING
+            return level, f"tried again from rung {row.rung}: {last_line(row.reason)}"
         case Looked():
             return logging.INFO, f"looked at {row.split}: {', '.join(row.trials)}"
         case Turned():
