@@ -60,8 +60,10 @@ class TuneRunner:
         self._changed = Condition()
         self._source: JobSource | None = None
         self._live: dict[str, TrialJob] = {}  # by Tune's trial id
-from metatune.runner.carrier import BEAT
-from metatune.runner.cluster import Joined
+        self._carriers: dict[str, Any] = {}  # Tune's trials that are not done
+        self._heard: dict[str, float] = {}  # when each last said something
+        self._back: list[TrialJob] = []  # from nodes that cannot run them
+        self._unlike: set[str] = set()  # carriers there, each of which keeps a worker's place
         # Tune gives a waiting trial the first actor that is free and drops the one that is still
         # starting for it: with short trials a second worker would never come up. So all workers
         # are started on an empty job, and released together.
