@@ -216,9 +216,7 @@ def test_a_node_is_killed_in_mid_trial_and_an_unlike_one_takes_its_place_but_no_
     scored = [(r.trial, r.replica, r.split, r.rung) for r in rows if isinstance(r, Scored)]
     assert len(set(scored)) == len(scored)
     assert len(read_run(path).trials) == 20
-    failed = read_run(path).trials.query("state == 'failed'")
-    assert len(failed) <= 1
-    assert failed["reason"].str.contains("the worker was lost").all()
+    assert not read_run(path).trials["state"].eq("failed").any()
 
 
 def comes_true(condition: Callable[[], bool]) -> None:
