@@ -382,6 +382,7 @@ def drive(
         patience = Patience(notice=say, again=again)
         with opening(folder), refusing(f"run {folder.name} could not be opened"):
             history = History(plan.info.metric.sign, read_rows(folder))
+            folder.place.make_folder("trials")  # checkpoints may have been cleared away
             log = open_log(folder, lease.driver, patience)
             stack.enter_context(log)
             ledger = open_ledger(
