@@ -27,7 +27,7 @@ TRIALS = UNDISTURBED_TRIALS
 
 def wait_for_rows(path: str | Path, rows: int, process: subprocess.Popen[str]) -> None:
     """Wait until a run has recorded so many rows."""
-    deadline, place = time.monotonic() + 90, Place.at(path)
+    deadline, place = time.monotonic() + 300, Place.at(path)
     while process.poll() is None and time.monotonic() < deadline:
         logs = segment_names(place.listed("records"))
         if sum(place.read(f"records/{log}").count(b"\n") for log in logs) >= rows:
@@ -82,7 +82,7 @@ def test_in_an_object_store_a_run_that_was_killed_goes_on_from_another_machine(
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     driver = command("resume", uri, *options, cwd=elsewhere)
-    out, err = driver.communicate(timeout=120)
+    out, err = driver.communicate(timeout=300)
     assert driver.returncode == 0, err
     assert f"metatune report '{uri}' -o report.html" in out
     assert read_rows(RunFolder.open(uri))[: len(before)] == before
