@@ -120,7 +120,8 @@ def _drive(folder: Path, trials: int) -> tuple[int, list[tuple[int, float]], lis
             if ended and (size := _megabytes(process.pid)):
                 driver.append((ended, size))
                 ours = [pid for pid in _below(process.pid) if _command(pid).startswith("ray::")]
-                workers.append(max(map(_megabytes, ours), default=0.0))
+                if largest := max(map(_megabytes, ours), default=0.0):
+                    workers.append(largest)
     return process.returncode, driver, workers
 
 

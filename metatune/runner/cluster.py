@@ -99,13 +99,17 @@ def _init(address: str | None, workers: int | None, py_modules: list[str]) -> No
     if py_modules:
         options["runtime_env"] = {"py_modules": py_modules}
     if address is None:
-        ray.init(
-            address="local",
-            num_cpus=workers or os.cpu_count(),
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE,
-            **options,
-        )
+        try:
+            ray.init(
+                address="local",
+                num_cpus=workers or os.cpu_count(),
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE,
+                **options,
+            )
+        except (OSError, RuntimeError, TimeoutError, RaySystemError) as error:
+            told = one_line(str(error))
+            raise RunError(f"Ray did not start on this machine: {told}. Try again.") from None
         return
     token.check(address)
     try:
