@@ -343,11 +343,27 @@ def artifact() -> str:
     return markdown(heads, rows)
 
 
+def faults() -> str:
+    """A row a fault."""
+    found = pd.read_parquet(RESULTS / "faults.parquet")
+    rows = [
+        (
+            row["section"], row["case"], row["done"],
+            ", ".join(f"{name} {value}" for name, value in json.loads(row["counts"]).items()),
+            row["expected"], "so" if row["passed"] and row["found"] == "so" else row["found"],
+            f"{row['seconds']:.0f}", "yes" if row["passed"] else "**no**",
+        )
+        for row in found.to_dict("records")
+    ]  # fmt: skip
+    heads = ("section", "fault", "done", "counts", "expected", "found", "seconds", "as expected")
+    return markdown(heads, rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     f.__name__: f
     for f in (
         sinusoid, omniglot, omniglot_long, chembl, prior, replay, versus_replay, versus_live,
-        gradient, ensemble, tasks, tasks_memory, artifact,
+        gradient, ensemble, tasks, tasks_memory, artifact, faults,
     )
 } | {
     f"results_{family}": partial(results, family)

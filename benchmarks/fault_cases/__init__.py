@@ -70,8 +70,8 @@ class Case:
     passed: bool
 
 
-def rows_of(path: Path) -> list[Row]:
-    """Every row of a run, in order."""
+def rows_of(path: str | Path) -> list[Row]:
+    """Every row of a run, in order; of its folder, or of its URI."""
     return read_rows(RunFolder.open(path))
 
 
