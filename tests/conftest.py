@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,12 +26,17 @@ settings.register_profile("thorough", max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "everyday"))
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # before xdist reads the marks
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None]:
     """A file's tests run in one process, what it sets up once; all that needs Ray in another's."""
     for item in items:
         real = item.path.parent.name == "integration"
         item.add_marker(pytest.mark.xdist_group("ray" if real else str(item.path)))
+    yield
+    if getattr(config.option, "loadgroup", False) and not all("@" in i.nodeid for i in items):
+        raise pytest.UsageError("this pytest-xdist cannot group tests with this pytest")
 
 
 CLASSES = 6  # a group
