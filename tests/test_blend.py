@@ -150,7 +150,9 @@ def test_a_blend_scores_what_the_mean_probability_of_all_its_parts_scores(
 def test_of_one_alone_it_scores_what_was_recorded(
     kept: TrialJob, tiny: TaskFamily, tmp_path: Path
 ) -> None:
-    *_, trained = run_trial(job_of(1, tmp_path / "again"), tiny)
+    folder = tmp_path / "again"
+    folder.mkdir()  # a run's, which stands before its trials
+    *_, trained = run_trial(job_of(1, folder), tiny)
     result = only_result(replace(kept, parts=kept.parts[1:2]), tiny)
     assert (result.scores, result.tasks, result.groups) == (
         trained.scores, trained.tasks, trained.groups,

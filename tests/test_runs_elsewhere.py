@@ -134,6 +134,7 @@ def test_a_server_that_is_away_for_a_while_is_waited_for(
     assert rows_of(uri) == here
 
 
+@pytest.mark.long
 def test_a_server_that_stays_away_ends_the_run_and_a_resume_goes_on(
     s3: S3, tmp_path: Path, here: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

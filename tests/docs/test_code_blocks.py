@@ -49,6 +49,7 @@ CHECKED = {
         "cluster/local/local-multi-node.sh --nodes 3 --cpus 1",
         "ray job submit --address http://127.0.0.1:8265 --no-wait -- \\",
         "metatune resume RUN --address auto --standby",
+        "metatune run SPACE.yaml --out s3://bucket/runs/first --address auto",
     },
     # servers of others; tests/test_dashboards.py and integration/test_scraped_metrics.py start them
     "watch.md": {

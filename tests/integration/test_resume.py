@@ -65,6 +65,7 @@ def test_killed_twice_at_random_instants_a_run_ends_with_the_same_records(
     assert told == {t.user_attrs["trial"]: t.value for t in study_of(undisturbed).trials}
 
 
+@pytest.mark.long
 def test_in_an_object_store_a_run_that_was_killed_goes_on_from_another_machine(
     cluster: str, space_file: Path, tmp_path: Path, undisturbed: Path, command: Command, s3: S3
 ) -> None:
@@ -116,6 +117,7 @@ def test_ctrl_c_ends_cleanly_and_resume_goes_on(
     assert repeatable(path) == repeatable(undisturbed)
 
 
+@pytest.mark.long
 def test_the_trial_of_a_killed_worker_is_tried_again_and_ends_as_any_other(
     cluster: str, space_file: Path, tmp_path: Path, command: Command
 ) -> None:

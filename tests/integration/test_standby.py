@@ -74,6 +74,7 @@ def test_of_two_drivers_on_one_run_one_is_killed_and_the_other_takes_over(
     assert postgres.password not in out + err + told + out_of_second + err_of_second
 
 
+@pytest.mark.long
 def test_who_stands_by_ends_with_the_results_of_the_other(
     cluster: str, tmp_path: Path, command: Command
 ) -> None:

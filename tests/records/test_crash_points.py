@@ -12,6 +12,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from metatune.durable import write_atomically
 from metatune.proposer import repair_journal
 from metatune.records.folder import RunFolder
@@ -118,6 +120,7 @@ def test_acknowledged_rows_stand_wherever_their_writer_is_killed(tmp_path: Path)
         assert read_rows(folder) == [*found, rows[4]]
 
 
+@pytest.mark.long
 def test_a_run_is_free_wherever_its_driver_is_killed(tmp_path: Path) -> None:
     def lead(path: Path) -> None:
         with acquire(make_run(path), renew_seconds=1000) as lease:
