@@ -21,6 +21,7 @@ from typing import Protocol
 
 Process = subprocess.Popen[bytes]
 
+TRIES, START_SECONDS = 3, 300.0
 PORT = 6379  # Ray's own; every machine has its address
 SIZE = ["--num-cpus=1", "--object-store-memory=80000000", "--memory=2000000000"]  # bytes; the least
 SETTINGS = {
@@ -62,8 +63,8 @@ class Network(Protocol):
 
     kind: str
 
-    def machine(self, number: int, hidden: Path | None = None) -> Machine:
-        """Switch on machine number 1, 2, ..; a folder may be hidden from it."""
+    def machine(self, number: int) -> Machine:
+        """Switch on machine number 1, 2, .."""
         ...
 
     def close(self) -> None:
@@ -97,8 +98,8 @@ class Namespaces:
         command = ["nsenter", "-t", target, "-n", "ip", *map(str, arguments)]
         subprocess.run(command, check=True)
 
-    def machine(self, number: int, hidden: Path | None = None) -> NamespaceMachine:
-        memory = [Path("/dev/shm"), self._folder, *([hidden] if hidden else [])]
+    def machine(self, number: int) -> NamespaceMachine:
+        memory = [Path("/dev/shm"), self._folder]
         self._machines.append(NamespaceMachine(self, number, memory))
         return self._machines[-1]
 
@@ -173,9 +174,7 @@ class Loopback:
         self._folder, self._machines = folder, list[LoopbackMachine]()
         self._net = f"127.{random.randint(1, 254)}.{random.randint(0, 255)}"  # others run Ray too
 
-    def machine(self, number: int, hidden: Path | None = None) -> LoopbackMachine:
-        if hidden is not None:
-            raise ValueError("processes of one machine see the same folders")
+    def machine(self, number: int) -> LoopbackMachine:
         folder = self._folder / str(number)
         folder.mkdir(parents=True, exist_ok=True)
         self._machines.append(LoopbackMachine(f"{self._net}.{number}", folder))
@@ -246,9 +245,9 @@ class Cluster:
         """The head's, with its port."""
         return f"{self.machines[0].address}:{PORT}"
 
-    def add(self, hidden: Path | None = None, **more: str) -> Machine:
-        """One more machine, with a Ray node of one CPU; ``more`` joins its environment."""
-        machine = self._network.machine(self._next, hidden)
+    def add(self) -> Machine:
+        """One more machine, with a Ray node of one CPU."""
+        machine = self._network.machine(self._next)
         self.machines.append(machine)
         head = machine is self.machines[0]
         role = ["--head", f"--port={PORT}", "--include-dashboard=false"]
@@ -256,9 +255,12 @@ class Cluster:
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", *role, *SIZE, "--block",
                    f"--node-ip-address={machine.address}"]  # fmt: skip
         log = self._folder / f"node-{self._next}.log"
-        started = machine.start(command, log, {**self._environment, **more})
-        # One after the other, for they start on the same cores, and Ray has patience for 30 s.
-        until_true(lambda: b"Ray runtime started" in log.read_bytes() or started.poll() is not None)
+        # One after the other, and again where Ray's patience of 30 s with a busy machine ends.
+        for _ in range(TRIES):
+            if comes_up(machine.start(command, log, self._environment), log):
+                break
+        else:
+            raise RuntimeError(f"no Ray on {machine.address}: {log.read_text()[-500:]}")
         self._next += 1
         return machine
 
@@ -266,6 +268,16 @@ class Cluster:
         """Start ``metatune`` on one of the machines."""
         command = [sys.executable, "-m", "metatune", *arguments]
         return machine.start(command, log, self._environment)
+
+
+def comes_up(node: Process, log: Path) -> bool:
+    """Whether ``ray start`` says that Ray runs; False where it ends before."""
+
+    def is_up() -> bool:
+        return b"Ray runtime started" in log.read_bytes()
+
+    until_true(lambda: is_up() or node.poll() is not None, START_SECONDS)
+    return is_up()
 
 
 # --- processes ------------------------------------------------------------------------------------
