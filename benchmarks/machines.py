@@ -63,8 +63,8 @@ class Network(Protocol):
 
     kind: str
 
-    def machine(self, number: int) -> Machine:
-        """Switch on machine number 1, 2, .."""
+    def machine(self, number: int, hidden: Path | None = None) -> Machine:
+        """Switch on machine number 1, 2, ..; a folder may be hidden from it."""
         ...
 
     def close(self) -> None:
@@ -98,8 +98,8 @@ class Namespaces:
         command = ["nsenter", "-t", target, "-n", "ip", *map(str, arguments)]
         subprocess.run(command, check=True)
 
-    def machine(self, number: int) -> NamespaceMachine:
-        memory = [Path("/dev/shm"), self._folder]
+    def machine(self, number: int, hidden: Path | None = None) -> NamespaceMachine:
+        memory = [Path("/dev/shm"), self._folder, *([hidden] if hidden else [])]
         self._machines.append(NamespaceMachine(self, number, memory))
         return self._machines[-1]
 
@@ -174,7 +174,9 @@ class Loopback:
         self._folder, self._machines = folder, list[LoopbackMachine]()
         self._net = f"127.{random.randint(1, 254)}.{random.randint(0, 255)}"  # others run Ray too
 
-    def machine(self, number: int) -> LoopbackMachine:
+    def machine(self, number: int, hidden: Path | None = None) -> LoopbackMachine:
+        if hidden is not None:
+            raise ValueError("processes of one machine see the same folders")
         folder = self._folder / str(number)
         folder.mkdir(parents=True, exist_ok=True)
         self._machines.append(LoopbackMachine(f"{self._net}.{number}", folder))
@@ -245,9 +247,9 @@ class Cluster:
         """The head's, with its port."""
         return f"{self.machines[0].address}:{PORT}"
 
-    def add(self) -> Machine:
-        """One more machine, with a Ray node of one CPU."""
-        machine = self._network.machine(self._next)
+    def add(self, hidden: Path | None = None) -> Machine:
+        """One more machine, with a Ray node of one CPU; a folder may be hidden from it."""
+        machine = self._network.machine(self._next, hidden)
         self.machines.append(machine)
         head = machine is self.machines[0]
         role = ["--head", f"--port={PORT}", "--include-dashboard=false"]

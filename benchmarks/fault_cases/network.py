@@ -34,8 +34,12 @@ def cases(seed: int, scale: float) -> Iterator[Case]:
         space = place / "space.yaml"
         space.write_text(space_text(int(300_000 * scale)))
         once = alone(place, space, seed)
-        kind: Callable[[Path], Network] = Namespaces if may_make_namespaces() else Loopback
-        for number, case in enumerate((undisturbed, killed_and_cut, headless)):
+        apart = may_make_namespaces()
+        kind: Callable[[Path], Network] = Namespaces if apart else Loopback
+        made = [undisturbed, killed_and_cut, headless]
+        if apart:
+            made.append(replaced)  # only there a folder can be hidden
+        for number, case in enumerate(made):
             own = place / str(number)
             network = kind(own / "ray")
             try:
@@ -141,6 +145,30 @@ def headless(network: Network, place: Path, space: Path, seed: int, once: Path) 
         "the head's processes got SIGKILL in mid-trial; then resume on another cluster",
         {"nodes": 3, "made of": network.kind, "seed": seed},
         "the driver ends with a sentence; resumed, the run ends; nothing lost, nothing twice",
+        "; ".join([*faults, *more]),
+        not faults,
+    )
+
+
+def replaced(network: Network, place: Path, space: Path, seed: int, once: Path) -> Case:
+    cluster = three(network, place)
+    head, second, _ = cluster.machines
+    driver = search(cluster, head, space, place, seed)
+    until_true(lambda: in_mid_trial(place / "run", second, driver), SEARCH_SECONDS)
+    fourth = cluster.add(hidden=place / "run")
+    until_true(lambda: in_mid_trial(place / "run", second, driver), SEARCH_SECONDS)
+    second.power_off()
+    faults, more = looked_at(place, once, driver.wait(timeout=SEARCH_SECONDS))
+    told = (place / "driver.log").read_text()
+    if f"node {fourth.address} is not used: it does not see the run's folder" not in told:
+        faults.append(f"nothing was said of node {fourth.address}")
+    if any(row.node == fourth.address for row in rows_of(place / "run") if isinstance(row, Scored)):
+        faults.append(f"node {fourth.address} measured something")
+    return Case(
+        "a node replaced by an unfit one",
+        "a 4th node joined that does not see the run's folder; the 2nd got SIGKILL in mid-trial",
+        {"nodes": 4, "made of": network.kind, "seed": seed},
+        "the 4th node is named and runs nothing, no trial fails by it, the run ends",
         "; ".join([*faults, *more]),
         not faults,
     )
