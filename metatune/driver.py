@@ -81,7 +81,7 @@ class Driver:
         Raises:
             RunError: the log cannot be written, or the run is another driver's by now.
         """
-        self._patience.keep_trying(self._check, f"the lease of {self.folder.name} cannot be seen")
+        self._check()
         stamped = [replace(row, at=round(self.elapsed(), 3)) for row in rows]
         self._log.append(*stamped)
         for row in stamped:

@@ -406,6 +406,9 @@ def drive(
             told.watch(row, history)
             runner.watch(row, history)
 
+        def still_ours() -> None:
+            patience.keep_trying(lease.check, f"the lease of {folder.name} cannot be seen")
+
         driver = Driver(
             folder,
             plan,
@@ -416,7 +419,7 @@ def drive(
             runner.workers,
             watch,
             patience,
-            lease.check,
+            still_ours,
         )
         left = seldom(driver.budget.seconds_left)
 
@@ -424,7 +427,7 @@ def drive(
             return Clock(driver.elapsed(), left())
 
         def tick() -> None:
-            patience.keep_trying(lease.check, f"the lease of {folder.name} cannot be seen")
+            still_ours()
             lease.tell(driver.elapsed(), left())
             progress.tick()
 

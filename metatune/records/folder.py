@@ -27,6 +27,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
@@ -110,9 +111,9 @@ class RunFolder:
         """Where the run lies, as others are told to find it: a path, or a URI with its options."""
         return self.store or self.path
 
-    @property
+    @cached_property
     def place(self) -> Place:
-        """Where the run lies, to read and write there."""
+        """Where the run lies, to read and write there; looked up once, for rows name it, too."""
         return Place.at(self.where)
 
     @property
