@@ -126,9 +126,8 @@ def told(row: Row) -> tuple[int, str]:
             seconds = f"{row.train_seconds:.3g} s of training, {row.score_seconds:.3g} s of scoring"
             return logging.INFO, f"scored {row.mean:.6g} on {row.split} after {seconds}"
         case Ended():
-            lines = row.reason.strip().splitlines()
             level = logging.WARNING if row.state in ("diverged", "failed") else logging.INFO
-            return level, ": ".join([f"ended: {row.state}", *lines[-1:]])
+            return level, ": ".join(filter(None, ["ended", row.state, last_line(row.reason)]))
         case Retried():
             level = logging.WARNING
             return level, f"tried again from rung {row.rung}: {last_line(row.reason)}"
