@@ -29,13 +29,14 @@ import optuna
 from fault_cases import SPACE, Case, miscounted, rows_of
 from metatune.records.folder import RunFolder
 from metatune.records.log import segments
-from metatune.records.rows import Asked, Concluded, Row, Scored
+from metatune.records.rows import Asked, Concluded, Retried, Row, Scored
 from metatune.runner import prepare_ray
 
 KILLS, TRIALS, AT_A_TIME = 50, 6, 2
 PATIENCE = 300.0  # seconds in which a driver on a busy machine gets to its next row
 SHORT = SPACE.replace("full: 30000", "full: 9000")
 LONG = SPACE.replace("full: 30000", "full: 600000")  # to be hit in the midst of a trial
+FIRM = "faults: {hang_minutes: 0.1}\n"
 COMPACT_EVERY = 3  # rows; usually 500
 DRIVE = f"""
 import sys
@@ -303,26 +304,32 @@ def raylet_killed(drivers: Drivers) -> Case:
     )
 
 
-def workers_killed(drivers: Drivers) -> Case:
-    """Every worker is killed once, in the midst of a trial."""
-    path = drivers.folder / "workers"
-    driver = drivers.run("workers", 2, LONG)
+def workers_struck(drivers: Drivers, name: str, sent: signal.Signals, space: str) -> Case:
+    """Every worker gets a signal, in the midst of a trial."""
+    path = drivers.folder / name
+    driver = drivers.run(name, 2, space)
     wait_for_row(driver, path, 14)  # the default has ended, with which all is compared
-    killed = [pid for pid, name in below(os.getpid()).items() if "ray::ResourceTrainable" in name]
-    for pid in killed:
+    struck = [pid for pid, title in below(os.getpid()).items() if "ray::ResourceTrainable" in title]
+    for pid in struck:
         with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, sent)
     before, code = rows_of(path), end(driver)
-    found = [] if killed else ["no worker was found"]
+    found = [] if struck else ["no worker was found"]
     if code != 0:
-        found.append(f"exit code {code}: {(drivers.folder / 'workers.out').read_text()[-1000:]}")
+        found.append(f"exit code {code}: {(drivers.folder / f'{name}.out').read_text()[-1000:]}")
     else:
         found += wrong(path, before, drivers.folder / "undisturbed", 2)
+        if not any(isinstance(row, Retried) for row in rows_of(path)):
+            found.append("no trial was tried again")
+    for pid in struck:
+        with suppress(ProcessLookupError):  # as it should
+            os.kill(pid, 0)
+            found.append(f"process {pid} is still there")
     return Case(
-        "workers killed",
-        "kill -9 of all workers under a run",
-        {"kills": len(killed), "rows before": len(before)},
-        "the run ends with its verdict; every trial has one end",
+        name,
+        f"{sent.name} to all workers under a run",
+        {"workers": len(struck), "rows before": len(before)},
+        "their trials are tried again; the run ends with its verdict; every trial has one end",
         "; ".join(found) or "so",
         not found,
     )
@@ -335,5 +342,6 @@ def cases(seed: int, scale: float) -> Iterator[Case]:
         undisturbed = end(drivers.run("undisturbed", 1))
         assert undisturbed == 0, (folder / "undisturbed.out").read_text()
         yield raylet_killed(drivers)
-        yield workers_killed(drivers)
+        yield workers_struck(drivers, "workers killed", signal.SIGKILL, LONG)
+        yield workers_struck(drivers, "workers stopped", signal.SIGSTOP, LONG + FIRM)
         yield driver_kills(drivers, seed, scale)

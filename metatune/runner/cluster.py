@@ -167,17 +167,7 @@ def _bring(cpus: int, minutes: float) -> None:
 
 def _look_at_nodes(nodes: list[dict[str, Any]], alike: dict[str, Any]) -> None:
     """Refuse nodes of another version, and those that do not see the run's folder."""
-    look = ray.remote(_look())
-    working = [node for node in nodes if node.get("Resources", {}).get("CPU")]  # no idle head
-    seen = [
-        look.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
-            num_cpus=0,
-        ).remote(alike["marker"])
-        for node in working
-    ]
-    for node, answer in zip(working, seen, strict=True):
-        name = node["NodeManagerAddress"]
+    for answer, name in look_at(nodes, alike):
         try:
             found = ray.get(answer, timeout=LOOK_SECONDS)
         except GetTimeoutError:
@@ -186,8 +176,25 @@ def _look_at_nodes(nodes: list[dict[str, Any]], alike: dict[str, Any]) -> None:
         except (RaySystemError, ray.exceptions.RayTaskError) as error:
             told = one_line(str(error).strip().rpartition("\n")[2])
             raise RunError(f"node {name} cannot run a task: {told}") from None
-        if unlike := _unlike(alike, *found):
-            raise RunError(f"node {name} {unlike}")
+        if why := unlike(alike, *found):
+            raise RunError(f"node {name} {why}")
+
+
+def look_at(nodes: list[dict[str, Any]], alike: dict[str, Any]) -> list[tuple[Any, str]]:
+    """Ask each node with CPUs what it runs and sees: references to the answers, for ``unlike``, and
+    the nodes' addresses."""
+    look = ray.remote(_look())
+    return [
+        (
+            look.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+                num_cpus=0,
+            ).remote(alike["marker"]),
+            node["NodeManagerAddress"],
+        )
+        for node in nodes
+        if node.get("Resources", {}).get("CPU")  # no idle head
+    ]
 
 
 def why_unlike(alike: dict[str, Any]) -> str:
@@ -195,10 +202,11 @@ def why_unlike(alike: dict[str, Any]) -> str:
 
     For a worker on a node that may have come after the others were looked at.
     """
-    return _unlike(alike, *_look()(alike["marker"]))
+    return unlike(alike, *_look()(alike["marker"]))
 
 
-def _unlike(alike: dict[str, Any], theirs: dict[str, str], text: str) -> str:
+def unlike(alike: dict[str, Any], theirs: dict[str, str], text: str) -> str:
+    """What keeps a node from taking part, by what it runs and reads; empty: nothing."""
     ours = alike["versions"]
     folder, _, name = str(Place.at(alike["marker"]).name).rpartition("/")
     if differ := [what for what in ours if ours[what] != theirs[what]]:

@@ -29,6 +29,7 @@ from metatune.logs import pass_on
 from metatune.runner.carrier import BEAT
 from metatune.runner.cluster import Joined
 from metatune.runner.head import Head
+from metatune.runner.late_nodes import LateNodes
 from metatune.runner.logged import LoggedCarrier
 from metatune.runner.losses import why_hung, why_lost, why_silent
 from metatune.runner.metrics import Metrics
@@ -64,6 +65,7 @@ class TuneRunner:
         self._heard: dict[str, float] = {}  # when each last said something
         self._back: list[TrialJob] = []  # from nodes that cannot run them
         self._unlike: set[str] = set()  # carriers there, each of which keeps a worker's place
+        self._named: set[str] = set()  # nodes that cannot, as far as was told
         # Tune gives a waiting trial the first actor that is free and drops the one that is still
         # starting for it: with short trials a second worker would never come up. So all workers
         # are started on an empty job, and released together.
@@ -77,6 +79,7 @@ class TuneRunner:
 
     def __enter__(self) -> Self:
         self._head = Head(ray.get_runtime_context().gcs_address)
+        self._late = LateNodes(self._alike, self.unfit) if self._alike else None
         self._thread.start()
         return self
 
@@ -91,6 +94,8 @@ class TuneRunner:
             self._changed.notify_all()
         self._thread.join(timeout=0 if self._head.lost else 30)  # without a head Tune waits
         self._head.close()
+        if self._late is not None:
+            self._late.close()
         if error is None and self._error is not None:
             raise self._error
 
@@ -255,7 +260,7 @@ class TuneRunner:
         with self._changed:
             if carrier in self._unlike:
                 return
-            logger.warning("node %s is not used: it %s", node, why)
+            self.unfit(node, why)
             self._unlike.add(carrier)
             self._warm |= {carrier} & self._warming
             if job := self._live.pop(carrier, None):
@@ -263,6 +268,13 @@ class TuneRunner:
             if len(self._unlike) == self.workers:
                 self._fail(RunError(f"no node is left that can run trials: node {node} {why}"))
             self._changed.notify_all()
+
+    def unfit(self, node: str, why: str) -> None:
+        """Name a node that cannot take part, once."""
+        with self._changed:
+            if node not in self._named:
+                logger.warning("node %s is not used: it %s", node, why)
+            self._named.add(node)
 
     def lost(self, carrier: str, reason: str) -> None:
         """The actor is gone; with it all of them, where Ray has lost the driver's own node."""

@@ -25,6 +25,7 @@ from metatune.records.folder import RunFolder
 from metatune.records.reading import read_rows
 from metatune.records.rows import Ended, Scored
 from metatune.runner.cluster import connected
+from metatune.runner.late_nodes import LateNodes
 from tests.integration.conftest import NODE, QUICK
 
 ROOT = Path(__file__).parents[2]
@@ -179,6 +180,23 @@ def test_a_node_of_other_versions_is_refused_before_any_trial(
 
 
 # --- nodes that go, and nodes that come -----------------------------------------------------------
+
+
+@pytest.mark.long
+def test_a_node_that_joins_later_and_cannot_take_part_is_named_once(
+    cluster: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    told: list[tuple[str, str]] = []
+    with connected(cluster, 1, tmp_path) as joined:
+        assert joined.alike is not None
+        late = LateNodes(joined.alike, lambda *node: told.append(node), every=0.2)
+        request.getfixturevalue("other_node")
+        comes_true(lambda: bool(told))
+        sleep(1)
+        late.close()
+    ((node, why),) = told
+    assert node == "127.0.0.1"
+    assert why.startswith("has torch 1.2.3, metatune 9.9.9; this driver has torch ")
 
 
 @pytest.mark.long

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,12 +39,16 @@ def test_of_two_drivers_on_one_run_one_is_killed_and_the_other_takes_over(
     options = ("--workers", 1, "--address", cluster, "--storage", url)
     first = command("run", space, "--out", path, "--trials", 6, *options)
     wait_for_rows(path, 2, first)
+    os.kill(first.pid, signal.SIGSTOP)  # or it could be through before the other stands by
     second = command("resume", path, "--standby", *options)
     assert second.stdout is not None
     told = second.stdout.readline()
     assert told == f"Standing by: process {first.pid} on {holder(path).host} drives this run.\n"
+    line = Path(f"/proc/{first.pid}/cmdline").read_text()
+    assert "--storage" in line
+    assert postgres.password not in line
+    os.kill(first.pid, signal.SIGCONT)
     wait_for_rows(path, 8, first)
-    assert postgres.password not in Path(f"/proc/{first.pid}/cmdline").read_text()
     first.kill()
     out, err = first.communicate()
     before = read_rows(RunFolder.open(path))
