@@ -154,13 +154,14 @@ def replaced(network: Network, place: Path, space: Path, seed: int, once: Path) 
     cluster = three(network, place)
     head, second, _ = cluster.machines
     driver = search(cluster, head, space, place, seed)
-    until_true(lambda: in_mid_trial(place / "run", second, driver), SEARCH_SECONDS)
+    until_true(lambda: begun(place / "run", driver), SEARCH_SECONDS)
     fourth = cluster.add(hidden=place / "run")
+    named = f"node {fourth.address} is not used: it does not see the run's folder"
+    until_true(lambda: named in (place / "driver.log").read_text() or ended(driver), SEARCH_SECONDS)
     until_true(lambda: in_mid_trial(place / "run", second, driver), SEARCH_SECONDS)
     second.power_off()
     faults, more = looked_at(place, once, driver.wait(timeout=SEARCH_SECONDS))
-    told = (place / "driver.log").read_text()
-    if f"node {fourth.address} is not used: it does not see the run's folder" not in told:
+    if named not in (place / "driver.log").read_text():
         faults.append(f"nothing was said of node {fourth.address}")
     if any(row.node == fourth.address for row in rows_of(place / "run") if isinstance(row, Scored)):
         faults.append(f"node {fourth.address} measured something")
@@ -174,14 +175,24 @@ def replaced(network: Network, place: Path, space: Path, seed: int, once: Path) 
     )
 
 
+def ended(driver: Process) -> bool:
+    """Whether a driver has."""
+    return driver.poll() is not None
+
+
+def begun(path: Path, driver: Process) -> bool:
+    """Whether a run has its first row, for which its nodes were looked at."""
+    return ended(driver) or ((path / "run.json").exists() and rows_of(path) != [])
+
+
 def in_mid_trial(path: Path, machine: Machine, driver: Process) -> bool:
     """Whether a trial that a machine is at has measured something there, and not ended."""
-    if driver.poll() is not None:
+    if ended(driver):
         raise RuntimeError(f"the driver ended with status {driver.returncode}")
     rows = rows_of(path) if (path / "run.json").exists() else []
-    ended = {row.trial for row in rows if isinstance(row, Ended)}
+    over = {row.trial for row in rows if isinstance(row, Ended)}
     last = {row.trial: row.node for row in rows if isinstance(row, Scored)}
-    return any(node == machine.address for trial, node in last.items() if trial not in ended)
+    return any(node == machine.address for trial, node in last.items() if trial not in over)
 
 
 def looked_at(place: Path, once: Path, status: int) -> tuple[list[str], list[str]]:
