@@ -15,6 +15,7 @@ from fault_cases import SPACE, Case, miscounted, rows_of
 from metatune.records.rows import Asked, Concluded, Ended, Scored
 
 SEARCH_SECONDS = 600.0
+FULL, LATE = 300_000, 4  # the resource of a trial, and how many times more a late node is given
 AGREE = 1e-6
 RATES = [0.001, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08]
 """Strategies that are named are the same ones whatever comes first from which node."""
@@ -31,19 +32,20 @@ def cases(seed: int, scale: float) -> Iterator[Case]:
     """One case a fault; ``scale`` is that of the trials' length."""
     with TemporaryDirectory(prefix="mt", dir="/tmp") as folder:  # sockets have short names only
         place = Path(folder)
-        space = place / "space.yaml"
-        space.write_text(space_text(int(300_000 * scale)))
-        once = alone(place, space, seed)
         apart = may_make_namespaces()
         kind: Callable[[Path], Network] = Namespaces if apart else Loopback
-        made = [undisturbed, killed_and_cut, headless]
+        made = [(undisturbed, FULL), (killed_and_cut, FULL), (headless, FULL)]
         if apart:
-            made.append(replaced)  # only there a folder can be hidden
-        for number, case in enumerate(made):
-            own = place / str(number)
+            # Only there a folder can be hidden; a node needs its time to come.
+            made.append((replaced, LATE * FULL))
+        for number, (case, full) in enumerate(made):
+            own, space = place / str(number), place / f"space-{full}.yaml"
+            if not space.exists():
+                space.write_text(space_text(int(full * scale)))
+                alone(place / f"alone-{full}", space, seed)
             network = kind(own / "ray")
             try:
-                yield case(network, own, space, seed, once)
+                yield case(network, own, space, seed, place / f"alone-{full}")
             finally:
                 network.close()
 
@@ -54,13 +56,11 @@ def may_make_namespaces() -> bool:
     return subprocess.run(tried, capture_output=True).returncode == 0
 
 
-def alone(place: Path, space: Path, seed: int) -> Path:
+def alone(path: Path, space: Path, seed: int) -> None:
     """The run of one worker on this machine, with which the others are compared."""
-    path = place / "alone"
     command = [sys.executable, "-m", "metatune", "run", space, "--seed", seed, "--workers", 1,
                "--out", path]  # fmt: skip
     subprocess.run([*map(str, command)], check=True, capture_output=True)
-    return path
 
 
 def three(network: Network, place: Path) -> Cluster:
