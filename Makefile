@@ -10,8 +10,8 @@ INSTALLED := $(VENV)/.installed
 run: $(INSTALLED)  ## search the quick-start space on two worker processes
 	$(BIN)/metatune run search_spaces/quickstart.yaml --workers 2
 
-test: $(INSTALLED)  ## the whole suite, a process a core
-	$(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder
+test: $(INSTALLED)  ## the whole suite, a process a core and one more, for some wait
+	$(BIN)/python -m pytest -n $$($(BIN)/python -c 'import os; print(1 + (os.cpu_count() or 1))') --dist loadgroup --no-loadscope-reorder
 
 check: $(INSTALLED)  ## format, lint, types
 	$(BIN)/ruff format --check .

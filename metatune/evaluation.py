@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from math import prod
 
 import torch
 from torch import Tensor
@@ -18,7 +19,13 @@ from metatune.seeds import derive_seed
 from metatune.statistics import MIN_GROUPS
 from metatune.tasks.base import Episode, FamilyInfo, Metric, Split, TaskBatch, TaskFamily
 
-CHUNK = 8  # tasks scored together: bounds memory, changes no score
+FEWEST, MOST = 8, 64  # tasks scored together, which changes no score
+INPUTS = 2**15
+"""Numbers that the inputs of tasks scored together should have at most.
+
+Small tasks are scored in fewer and larger batches, since their operations cost more to start than
+to do; large ones in small batches, since there is no more to gain, and memory to lose.
+"""
 
 
 @dataclass(frozen=True)
@@ -54,11 +61,17 @@ def evaluation_tasks(
         (derive_seed(run_seed, split, when, task), groups[task % len(groups)])
         for task in range(count)
     )
-    batches = []
-    while chunk := list(islice(draws, CHUNK)):
+    batches, size = [], _chunk(family.info, episode)
+    while chunk := list(islice(draws, size)):
         seeds, chosen = zip(*chunk, strict=True)
         batches.append(family.sample(split, episode, seeds, chosen))
     return batches
+
+
+def _chunk(info: FamilyInfo, episode: Episode) -> int:
+    """How many tasks are scored together."""
+    inputs = (episode.n_support + episode.n_query) * prod(info.input_shape)
+    return min(MOST, max(FEWEST, INPUTS // inputs))
 
 
 def confirm_groups(groups: Sequence[str], round_: int) -> tuple[str, ...]:

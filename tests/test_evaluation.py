@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from metatune.errors import Diverged
-from metatune.evaluation import CHUNK, evaluation_tasks, judge, score, scores_jointly
+from metatune.evaluation import INPUTS, evaluation_tasks, judge, score, scores_jointly
 from metatune.learners.interface import Learner, Params, Tensors, to_tensors
 from metatune.learners.learner import build_learner
 from metatune.presets import preset
@@ -55,10 +55,22 @@ def learner_of(family: TaskFamily, name: str, way: int) -> Learner:
 # --- the tasks ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("count", [1, 7, 8, 9, 20])
+@pytest.mark.parametrize(
+    ("shot", "expected"), [(1, [64, 26]), (10, [34, 34, 22]), (99, [8] * 11 + [2])]
+)
+def test_smaller_tasks_are_scored_more_at_a_time(
+    tiny: TaskFamily, shot: int, expected: list[int]
+) -> None:
+    episode = Episode(way=1, shot=shot, query=5)
+    batches = evaluation_tasks(tiny, "select", episode, 90, run_seed=0, round_=1)
+    assert [len(batch) for batch in batches] == expected
+    inputs = batches[0].support_x.size + batches[0].query_x.size
+    assert inputs <= INPUTS or len(batches[0]) == 8
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 20, 70])
 def test_groups_take_turns(tiny: TaskFamily, count: int) -> None:
     batches = evaluation_tasks(tiny, "select", EPISODE, count, run_seed=0, round_=1)
-    assert all(0 < len(batch) <= CHUNK for batch in batches)
     groups = [group for batch in batches for group in batch.groups]
     turns = tiny.usable_groups("select", EPISODE)
     assert groups == [turns[task % 3] for task in range(count)]

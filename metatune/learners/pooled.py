@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from math import prod
 from typing import Any
 
@@ -224,6 +225,17 @@ def _targets(batch: TaskBatch, classes: int) -> NDArray[Any]:
     return np.asarray(batch.query_y - level)
 
 
+@cache
+def _pools(model: type) -> Any:
+    """The thread pools of this process, those of a kind of model among them.
+
+    Looking for them takes 4 ms: once a kind, since its modules may have brought in more.
+    """
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
 @dataclass(frozen=True)
 class OneThread:
     """A scikit-learn model that is fitted and asked on one thread.
@@ -239,16 +251,12 @@ class OneThread:
     @staticmethod
     def fit(model: Any, inputs: Floats, labels: NDArray[Any], classes: int = 0) -> OneThread:
         """Fit it to inputs ``(N, F)`` and labels ``(N,)``."""
-        from threadpoolctl import threadpool_limits
-
-        with threadpool_limits(1):
+        with _pools(type(model)).limit(limits=1):
             return OneThread(model.fit(inputs, labels), classes)
 
     def predict(self, rows: Floats) -> NDArray[np.float64]:
         """``(N,)`` numbers of ``(N, F)``, or ``(N, classes)`` logits."""
-        from threadpoolctl import threadpool_limits
-
-        with threadpool_limits(1):
+        with _pools(type(self.fitted)).limit(limits=1):
             if not self.classes:
                 found: NDArray[np.float64] = self.fitted.predict(rows)
                 return found

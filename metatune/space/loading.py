@@ -240,7 +240,7 @@ class _Builder:
     """Builds named strategies and collects what is wrong with them."""
 
     def __init__(self, space: Space, info: FamilyInfo) -> None:
-        self.space, self.info = space, info
+        self.space, self.info, self.sensible = space, info, presets_for(info)
         self.problems: list[Problem] = []
 
     def build(self, request: _Request) -> Strategy | None:
@@ -269,11 +269,11 @@ class _Builder:
             self.problems.append(Problem(place, found, listed(PRESETS)))
             return None
         strategy = PRESETS[name](self.info)
-        if name in presets_for(self.info):
+        if name in self.sensible:
             return strategy
         reasons = problems_of(strategy, self.info, self.space.episode)
         found = f"{name} ({'; '.join(reasons)})" if reasons else name
-        self.problems.append(Problem(place, found, listed(presets_for(self.info))))
+        self.problems.append(Problem(place, found, listed(self.sensible)))
         return None
 
     def on_common(self, preset: Strategy, common: dict[str, Any]) -> dict[str, Any]:
