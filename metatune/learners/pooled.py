@@ -226,10 +226,10 @@ def _targets(batch: TaskBatch, classes: int) -> NDArray[Any]:
 
 
 @cache
-def _pools(model: type) -> Any:
-    """The thread pools of this process, those of a kind of model among them.
+def _pools(module: str) -> Any:
+    """The thread pools of this process, those of the models of a module among them.
 
-    Looking for them takes 4 ms: once a kind, since its modules may have brought in more.
+    Looking for them takes 4 ms: once a module, since it may have brought in more.
     """
     from threadpoolctl import ThreadpoolController
 
@@ -251,12 +251,12 @@ class OneThread:
     @staticmethod
     def fit(model: Any, inputs: Floats, labels: NDArray[Any], classes: int = 0) -> OneThread:
         """Fit it to inputs ``(N, F)`` and labels ``(N,)``."""
-        with _pools(type(model)).limit(limits=1):
+        with _pools(type(model).__module__).limit(limits=1):
             return OneThread(model.fit(inputs, labels), classes)
 
     def predict(self, rows: Floats) -> NDArray[np.float64]:
         """``(N,)`` numbers of ``(N, F)``, or ``(N, classes)`` logits."""
-        with _pools(type(self.fitted)).limit(limits=1):
+        with _pools(type(self.fitted).__module__).limit(limits=1):
             if not self.classes:
                 found: NDArray[np.float64] = self.fitted.predict(rows)
                 return found

@@ -15,13 +15,11 @@ from urllib.parse import urlencode
 from urllib.request import urlopen
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from metatune import read_run, session
 from tests.expected_metrics import Sample, expected, sample
 from tests.integration.conftest import SPACE
-
-pytest.importorskip("opencensus", reason="extra `cluster`: Ray without it has no metrics")
-from prometheus_client.parser import text_string_to_metric_families
 
 pytestmark = pytest.mark.long
 DASHBOARD = Path(__file__).parents[2] / "cluster/grafana/metatune.json"
