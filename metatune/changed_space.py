@@ -18,9 +18,9 @@ from metatune import session
 from metatune.driver import Driver
 from metatune.errors import RunError
 from metatune.history import History
+from metatune.ledger import open_ledger
 from metatune.meta_loop import initialise
 from metatune.plan import Plan
-from metatune.proposer import open_ledger
 from metatune.records.compaction import Compactor
 from metatune.records.folder import RunFolder, opening
 from metatune.records.lease import acquire

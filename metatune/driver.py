@@ -13,10 +13,10 @@ from time import monotonic
 from metatune.budget import Budget
 from metatune.history import History, Trial
 from metatune.jobs import TrialJob, rung_folder
+from metatune.ledger import Ledger
 from metatune.patience import Patience
 from metatune.place import below
 from metatune.plan import Plan
-from metatune.proposer import Ledger
 from metatune.records.compaction import Compactor
 from metatune.records.folder import RunFolder
 from metatune.records.log import Log

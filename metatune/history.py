@@ -128,6 +128,10 @@ class History:
         self.turns: list[Turned] = []
         self.verdict: Concluded | None = None
         self.at = 0.0  # seconds driven so far
+        self._rounds: dict[int, list[Trial]] = {}
+        self._defaults: dict[int, Trial] = {}
+        # What was compared with which row; asked for at each decision, of all trials so far.
+        self._gains: dict[tuple[str, int], tuple[Scored, float]] = {}
         for row in rows:
             self.add(row)
 
@@ -136,8 +140,11 @@ class History:
         match row:
             case Asked(origin="ensemble"):
                 self.ensembles.setdefault(row.trial, Trial(row))
-            case Asked():
-                self.trials.setdefault(row.trial, Trial(row))
+            case Asked() if row.trial not in self.trials:
+                self.trials[row.trial] = trial = Trial(row)
+                self._rounds.setdefault(row.round, []).append(trial)
+                if row.origin == "default":
+                    self._defaults.setdefault(row.round, trial)
             case Scored():
                 key = (row.split, row.replica, row.rung)
                 self.find(row.trial).scores.setdefault(key, row)
@@ -187,16 +194,16 @@ class History:
 
     def of_round(self, round_: int) -> list[Trial]:
         """The trials of a round, in the order of their asking."""
-        return [t for t in self.trials.values() if t.asked.round == round_]
+        return list(self._rounds.get(round_, ()))
 
     def default_of(self, round_: int) -> Trial | None:
         """What a round's trials are compared with; None until it was asked."""
-        return next((t for t in self.of_round(round_) if t.asked.origin == "default"), None)
+        return self._defaults.get(round_)
 
     @property
     def round(self) -> int:
         """The newest round that has a trial; 0 before the first."""
-        return max((t.asked.round for t in self.trials.values()), default=0)
+        return max(self._rounds, default=0)
 
     def look_at(self, split: Split, round_: int | None = None) -> Looked | None:
         """The look that was taken at a reserved split, in a round or at all."""
@@ -215,7 +222,13 @@ class History:
         training is the same at every rung.
         """
         reference = self.reference(trial, rung)
-        return None if reference is None else mean_gain(trial.at(rung), reference, self.sign)
+        if reference is None:
+            return None
+        against, gain = self._gains.get((trial.id, rung), (None, 0.0))
+        if against is not reference:
+            gain = mean_gain(trial.at(rung), reference, self.sign)
+            self._gains[trial.id, rung] = reference, gain
+        return gain
 
     def reference(self, trial: Trial, rung: int) -> Scored | None:
         """The scores of its round's default that a trial is compared with; see ``gain``."""

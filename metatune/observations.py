@@ -25,12 +25,22 @@ class Observation:
         values: mean paired difference to the default at each rung; higher is better.
         costs: of each cost among the objectives, its log ratio to the default's at each rung;
             lower is better.
+        rank: how far it came (0: nowhere, or it is on its way), and the value there.
     """
 
     params: Params
     state: Literal["running", "completed", "stopped", "lost"]
     values: Mapping[int, float]
     costs: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+
+    rank: tuple[float, float] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        rank = (0.0, 0.0)
+        if _was_scored(self):
+            rung = max(self.values)
+            rank = (inf if self.state == "completed" else rung, self.values[rung])
+        object.__setattr__(self, "rank", rank)
 
 
 def choose_observations(
@@ -55,9 +65,13 @@ def best_first(observations: Sequence[Observation], costs: Sequence[str]) -> lis
 
     With costs, who is dominated by fewer of those that came as far comes before the value.
     """
-    ranks = [_rank(o) for o in observations]
+    ranks = [o.rank for o in observations]
+    if not costs:
+        levels, values = np.array(ranks, dtype=np.float64).reshape(-1, 2).T
+        # Stable and backwards: who was asked first stands first among equals.
+        return [int(i) for i in np.lexsort((-values, -levels))]
     beaten = [0] * len(ranks)
-    for level in {level for level, _ in ranks if level and costs}:
+    for level in {level for level, _ in ranks if level}:
         peers = [i for i, rank in enumerate(ranks) if rank[0] == level]
         merits = [
             (ranks[i][1], *(-cost for cost in costs_of(observations[i], costs))) for i in peers
@@ -69,15 +83,6 @@ def best_first(observations: Sequence[Observation], costs: Sequence[str]) -> lis
         return (ranks[i][0], -beaten[i], ranks[i][1])
 
     return sorted(range(len(ranks)), key=key, reverse=True)
-
-
-def _rank(observation: Observation) -> tuple[float, float]:
-    """How far it came (0: nowhere, or it is on its way), and the value there."""
-    if not _was_scored(observation):
-        return (0, 0.0)
-    rung = max(observation.values)
-    value = observation.values[rung]
-    return (inf if observation.state == "completed" else rung, value)
 
 
 def costs_of(observation: Observation, names: Sequence[str]) -> list[float]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from heapq import nlargest
 from math import inf
 from statistics import fmean as mean
 from typing import Any
@@ -51,6 +52,11 @@ class Search:
         self._first = (*self._named, *portfolio_of(driver.plan, method))
         # What the gradient takes is set aside.
         self._allowed = driver.plan.share(self._round) - driver.plan.for_gradient(self._round)
+        self._tree = within(driver.plan.space.tree, method.region)
+        self._before = [_observation(seen) for seen in method.evidence]
+        # What will not change any more of trials that have ended: there may be thousands.
+        self._observed: dict[str, Observation] = {}
+        self._stood: dict[tuple[str, int], Standing] = {}
         self._running: set[str] = set()
         self._ended: list[Ended] = []  # since this driver took the round up: a cause may be gone
         self._refuse_lost_default()
@@ -100,14 +106,11 @@ class Search:
 
     def _propose(self, number: int) -> Strategy:
         """A strategy that was not tried yet, as far as ``TRIES`` proposals find one."""
-        plan, region, seen = self._driver.plan, self._method.region, self._method.evidence
-        tree = within(plan.space.tree, region)
+        plan, region = self._driver.plan, self._method.region
         known = {t.asked.digest for t in self._trials()}
-        before = [s.params for s in seen]
-        observations = [
-            *(_observation(s) for s in seen),
-            *(self._observe(t) for t in self._trials() if t.asked.params is not None),
-        ]
+        before = [o.params for o in self._before]
+        own = [self._observe(t) for t in self._trials() if t.asked.params is not None]
+        observations = [*self._before, *own]
         if number % 2 == 0:
             # Every other proposal is made as without a prior, which so can exclude nothing.
             observations = [*self._earlier(observations), *observations]
@@ -115,7 +118,7 @@ class Search:
         for attempt in range(TRIES):
             seed = derive_seed(plan.seed, "propose", self._round, number, attempt)
             params = propose(
-                tree,
+                self._tree,
                 observations,
                 seed,
                 weights=region.weights,
@@ -129,17 +132,23 @@ class Search:
 
     def _best_known(self) -> list[Params]:
         """The strategies inside the space that lead so far: of the round before, else of this."""
-        tree, history = self._driver.plan.space.tree, self._driver.history
+        tree = self._driver.plan.space.tree
         led = [tree.params_of(i.strategy.model_dump(mode="json")) for i in self._method.incumbents]
         found = [params for params in led if params is not None]
         if not found:
-            gains = {t.id: history.gains(t) for t in self._trials() if t.asked.params is not None}
-            done = [t for t in self._trials() if gains.get(t.id) and t.ended is not None]
-            done.sort(key=lambda t: -gains[t.id][max(gains[t.id])])
+            done = [
+                (trial, seen)
+                for trial in self._trials()
+                if trial.asked.params is not None and (seen := self._observe(trial)).values
+                if trial.ended is not None
+            ]
             if self._costs:
-                known = [self._merits(t, max(gains[t.id])) for t in done]
+                done.sort(key=lambda each: -each[1].rank[1])
+                known = [self._merits(trial, max(seen.values)) for trial, seen in done]
                 done = [done[i] for i in spread_over_fronts(known, BASES)]
-            found = [t.asked.params for t in done if t.asked.params is not None]
+            else:
+                done = nlargest(BASES, done, key=lambda each: each[1].rank[1])
+            found = [seen.params for _, seen in done]
         return found[:BASES]
 
     def _merits(self, trial: Trial, rung: int) -> tuple[float, ...]:
@@ -158,6 +167,16 @@ class Search:
         return [Observation(params, "completed", {last: gain}) for params, gain in lessons]
 
     def _observe(self, trial: Trial) -> Observation:
+        """What is known of a trial; once and for all where it and the default have ended."""
+        settled = self._observed.get(trial.id)
+        if settled is not None:
+            return settled
+        found, default = self._looked_at(trial), self._driver.history.default_of(self._round)
+        if trial.ended is not None and default is not None and default.ended is not None:
+            self._observed[trial.id] = found
+        return found
+
+    def _looked_at(self, trial: Trial) -> Observation:
         assert trial.asked.params is not None
         gains = self._driver.history.gains(trial)
         costs = self._driver.history.costs(trial, self._costs)
@@ -253,17 +272,9 @@ class Search:
         return False
 
     def _why_stop(self, trial: Trial, rung: int) -> str | None:
-        sign = self._driver.history.sign
-        standings = {}
-        for other in self._peers(trial, rung):
-            whole = self._scored_whole(other, rung)
-            standings[other.id] = Standing(
-                # Who lost the race before all tasks were scored is behind whoever did not.
-                score=sign * mean(other.at(rung).scores) if whole else -inf,
-                structure=other.asked.structure,
-                passed=other.rungs[-1] > rung or (other.ended is None and other.id != trial.id),
-                costs=tuple(cost(name, other.at(rung)) for name in self._costs),
-            )
+        standings = {
+            other.id: self._standing(other, trial, rung) for other in self._peers(trial, rung)
+        }
         space = self._driver.plan.space
         protected = trial.asked.name in space.protected
         return why_stop(
@@ -273,6 +284,22 @@ class Search:
             protected=protected,
             first_rung=rung == 1,
         )
+
+    def _standing(self, other: Trial, trial: Trial, rung: int) -> Standing:
+        """How another one, or the trial itself, stood at a rung."""
+        if (settled := self._stood.get((other.id, rung))) is not None:
+            return settled
+        whole = self._scored_whole(other, rung)
+        found = Standing(
+            # Who lost the race before all tasks were scored is behind whoever did not.
+            score=self._driver.history.sign * mean(other.at(rung).scores) if whole else -inf,
+            structure=other.asked.structure,
+            passed=other.rungs[-1] > rung or (other.ended is None and other.id != trial.id),
+            costs=tuple(cost(name, other.at(rung)) for name in self._costs),
+        )
+        if other.ended is not None:
+            self._stood[other.id, rung] = found
+        return found
 
     def _end(self, trial: Trial, state: State, reason: str) -> None:
         self._running.discard(trial.id)

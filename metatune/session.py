@@ -28,13 +28,13 @@ from metatune.driver import Driver
 from metatune.errors import DataError, OptionError, RunError, hide_password
 from metatune.history import History
 from metatune.jobs import Runner
+from metatune.ledger import open_ledger
 from metatune.logs import RunLog
 from metatune.meta_loop import Loop, meta_loop
 from metatune.patience import Patience, refusing
 from metatune.plan import Plan
 from metatune.prior import Fitted, Prior, fit, read_prior
 from metatune.progress import Clock, Progress, Terms
-from metatune.proposer import open_ledger
 from metatune.records.compaction import Compactor
 from metatune.records.folder import RunFolder, begun, opening
 from metatune.records.lease import DrivenError, acquire

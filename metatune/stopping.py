@@ -55,11 +55,15 @@ def why_stop(
             pay off late.
     """
     own = standings[trial]
-    others = [s for name, s in standings.items() if name != trial]
-    passed = any(s.passed for s in others if s.structure == own.structure)
+    others = standings.items()
+    passed = any(s.passed and s.structure == own.structure and name != trial for name, s in others)
     if protected or (first_rung and not passed):
         return None
-    better = dominated_by(_merits(own), [_merits(s) for s in others])
+    if own.costs:
+        merits = [_merits(s) for name, s in others if name != trial]
+        better = dominated_by(_merits(own), merits)
+    else:
+        better = sum(s.score > own.score for s in standings.values())
     places = max(1, len(standings) // reduction)
     if better < places:
         return None

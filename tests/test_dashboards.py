@@ -23,7 +23,7 @@ from inline_runner import SPACE, inline_run, study_of
 
 import metatune
 from metatune.analysis import leaderboard
-from metatune.proposer import _STATES
+from metatune.ledger import _STATES
 
 needs_dashboard = pytest.mark.skipif(
     importlib.util.find_spec("optuna_dashboard") is None, reason="extra `dashboards`"

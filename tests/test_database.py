@@ -156,7 +156,7 @@ OPEN = """
 import sys
 from pathlib import Path
 from metatune.history import History
-from metatune.proposer import open_ledger
+from metatune.ledger import open_ledger
 from metatune.space.knobs import Group, KnobTree
 for url in sys.argv[2:]:
     sys.stdin.readline()

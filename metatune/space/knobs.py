@@ -22,6 +22,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from metatune.errors import SpaceError
@@ -62,6 +63,11 @@ class FloatKnob:
             return None
         return float(value) if self.limits[0] <= value <= self.limits[1] else None
 
+    def holds(self, value: object) -> bool:
+        """Whether the value is in the range."""
+        found = self.match(value)
+        return found is not None and self.low <= found <= self.high
+
     def middle(self) -> float:
         """The middle of the range, of its logarithm where ``log``."""
         if self.log:
@@ -91,6 +97,11 @@ class IntKnob:
             return None
         return int(value) if self.limits[0] <= value <= self.limits[1] else None
 
+    def holds(self, value: object) -> bool:
+        """Whether the value is in the range."""
+        found = self.match(value)
+        return found is not None and self.low <= found <= self.high
+
     def middle(self) -> int:
         """The middle of the range, of its logarithm where ``log``; rounded down."""
         if self.log:
@@ -119,6 +130,10 @@ class ChoiceKnob:
     def index(self, value: object) -> int | None:
         """The number of the choice that equals ``value``; None if there is none."""
         return next((i for i, choice in enumerate(self.choices) if choice == value), None)
+
+    def holds(self, value: object) -> bool:
+        """Whether it is one of the choices."""
+        return value in self.choices
 
     def allowed(self) -> str:
         """What it takes, in words."""
@@ -190,6 +205,24 @@ class KnobTree:
     def knobs(self) -> tuple[Knob, ...]:
         """All knobs in the order of the file, a choice of branches before what it opens."""
         return tuple(_knobs(self.root))
+
+    @cached_property
+    def _by_name(self) -> dict[str, Knob]:
+        return {knob.name: knob for knob in self.knobs()}
+
+    @cached_property
+    def _looked_at(self) -> dict[int, tuple[Params, bool]]:
+        """By identity, which is kept by keeping them: each proposal asks for all that was seen."""
+        return {}
+
+    def holds(self, params: Params) -> bool:
+        """Whether all these are values of its knobs, within their ranges."""
+        known = self._looked_at.get(id(params))
+        if known is None:
+            knobs = self._by_name
+            known = params, all(n in knobs and knobs[n].holds(v) for n, v in params.items())
+            self._looked_at[id(params)] = known
+        return known[1]
 
     def walk(self, suggest: Suggest) -> tuple[Params, dict[str, Any]]:
         """Ask for each active knob's value, in a fixed order; branches not picked are not asked.

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from metatune.durable import write_atomically
-from metatune.proposer import repair_journal
+from metatune.ledger import repair_journal
 from metatune.records.folder import RunFolder
 from metatune.records.lease import acquire, read_lease
 from metatune.records.log import Log
