@@ -15,7 +15,7 @@ from fault_cases import SPACE, Case, miscounted, rows_of
 from metatune.records.rows import Asked, Concluded, Ended, Scored
 
 SEARCH_SECONDS = 600.0
-FULL, LATE = 300_000, 4  # the resource of a trial, and how many times more a late node is given
+FULL, LATE = 1_200_000, 1  # the resource of a trial, and how many times more a late node is given
 AGREE = 1e-6
 RATES = [0.001, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08]
 """Strategies that are named are the same ones whatever comes first from which node."""

@@ -40,6 +40,7 @@ logger = logging.getLogger(__name__)
 _TUNE_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_MAX_PENDING_TRIALS_PG": "16",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
 WARM_SECONDS = 60.0  # a worker that takes longer to start is not waited for
@@ -362,9 +363,22 @@ class _Decider(FIFOScheduler):
             runner.done(carrier)
         return str(TrialScheduler.CONTINUE if go_on else TrialScheduler.STOP)
 
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        super().on_trial_complete(tune_controller, trial, result)
+        _lighten(trial)
+
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         self._runner.lost(trial.trial_id, why_lost(_last_error(trial)))
         self._runner.done(trial.trial_id)
+
+
+def _lighten(trial: Any) -> None:
+    """Empty what Tune keeps of a trial that has ended, as it does to the end: most of the growth of
+    a driver's memory. What was reported is in our records."""
+    known = trial.run_metadata
+    known.metric_analysis, known.metric_n_steps = {}, {}
+    known.last_result = {**known.last_result, "result": "", "log": "", "config": {}}
+    trial.config, trial.evaluated_params = {}, {}
 
 
 _WITHOUT_OWNER = "its owner has died"
