@@ -5,13 +5,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: run test check docs format verify clean
+.PHONY: run test check bench docs format verify clean
 
 run: $(INSTALLED)  ## search the quick-start space on two worker processes
 	$(BIN)/metatune run search_spaces/quickstart.yaml --workers 2
 
 test: $(INSTALLED)  ## the whole suite, a process a core and one more, for some wait
 	$(BIN)/python -m pytest -n $$($(BIN)/python -c 'import os; print(1 + (os.cpu_count() or 1))') --dist loadgroup --no-loadscope-reorder
+
+bench: $(INSTALLED)  ## how fast it is beside others, on this machine; about half an hour
+	$(BIN)/python benchmarks/speed.py
 
 check: $(INSTALLED)  ## format, lint, types
 	$(BIN)/ruff format --check .

@@ -1,6 +1,6 @@
 """How fast metatune is: every figure beside a reference, by turns in one run.
 
-    python benchmarks/speed.py                  # every section; about an hour and a half
+    python benchmarks/speed.py                  # every section; about half an hour
     python benchmarks/speed.py steps trials     # these
     python benchmarks/speed.py --show           # the table as it was saved; runs nothing
 

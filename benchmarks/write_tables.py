@@ -359,11 +359,33 @@ def faults() -> str:
     return markdown(heads, rows)
 
 
+def speed() -> str:
+    """A row a comparison: medians of repeats by turns, and the least and most."""
+
+    def spread(values: Sequence[float]) -> str:
+        if len(values) == 0:
+            return ""
+        median = f"{pd.Series(values).median():.3g}"
+        return median if len(values) == 1 else f"{median} [{min(values):.3g}, {max(values):.3g}]"
+
+    rows = []
+    for row in pd.read_parquet(RESULTS / "speed.parquet").to_dict("records"):
+        goal = row["goal"]
+        aim = "" if pd.isna(goal) else f"{'≥' if goal > 0 else '≤'} {abs(goal):g}"
+        reached = "" if pd.isna(goal) else "yes" if row["reached"] else "**no**"
+        rows.append((
+            row["what"], row["reference"], row["unit"], spread(row["ours"]), spread(row["theirs"]),
+            spread(row["ratios"]), aim, reached, row["note"],
+        ))  # fmt: skip
+    heads = ("what", "reference", "unit", "metatune", "reference's", "ratio", "aim", "reached", "")
+    return markdown(heads, rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     f.__name__: f
     for f in (
         sinusoid, omniglot, omniglot_long, chembl, prior, replay, versus_replay, versus_live,
-        gradient, ensemble, tasks, tasks_memory, artifact, faults,
+        gradient, ensemble, tasks, tasks_memory, artifact, faults, speed,
     )
 } | {
     f"results_{family}": partial(results, family)
