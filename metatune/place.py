@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from threading import Event, Thread
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -226,8 +226,26 @@ def _undisturbed(action: Callable[[], None]) -> None:
     A stream that Ctrl-C leaves half written is closed all the same, and what it holds then stands
     for the file; in a thread no such interruption comes.
     """
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(action).result()
+    done, errors = Event(), list[BaseException]()
+
+    def work() -> None:
+        try:
+            action()
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            done.set()
+
+    thread = Thread(target=work, name="metatune-write", daemon=True)
+    try:
+        thread.start()
+        done.wait()
+    except BaseException:
+        # It may have come while the thread was starting.
+        done.wait(None if thread.ident is not None else 1)
+        raise
+    if errors:
+        raise errors[0]
 
 
 def _bare(uri: str) -> str:

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from time import sleep
 from typing import Any
 
@@ -133,6 +134,37 @@ def test_an_interruption_leaves_what_was_there_or_what_was_written(
             slow.write("log", "after")
     finally:
         signal.signal(signal.SIGINT, before)
+    assert place.read("log") == b"after"
+
+
+def test_nor_does_an_interruption_while_the_writing_thread_starts(
+    s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place.at(s3.uri("bucket/starting"))
+    place.write("log", "before")
+    start = Thread.start
+
+    def interrupted(self: Thread) -> None:
+        start(self)
+        if self.name == "metatune-write":  # the server has threads, too
+            raise KeyboardInterrupt
+
+    class Slow:
+        def __init__(self, stream: pa.NativeFile) -> None:
+            self._stream = stream
+
+        def write(self, data: bytes) -> None:
+            sleep(0.2)
+            self._stream.write(data)
+
+        def close(self) -> None:
+            self._stream.close()
+
+    slow = Place(_Opening(place.files, Slow), place.root, place.name)
+    monkeypatch.setattr(Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        slow.write("log", "after")
+    monkeypatch.undo()
     assert place.read("log") == b"after"
 
 
