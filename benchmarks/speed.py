@@ -115,8 +115,8 @@ def main() -> None:
             for case in import_module(f"speed_cases.{section}").cases(options.scale):
                 rows.append(row(section, case, (monotonic() - began) / 60))
                 began = monotonic()
+                save(rows, section, options.out)
                 console.print(f"{section}: {case.what}: {spread(case.ratios or case.ours)}")
-            save(rows, section, options.out)
     saved = pd.read_parquet(options.out).to_dict("records")
     console.print(table([each for each in saved if each["section"] in chosen]))
 
