@@ -22,6 +22,7 @@ from time import perf_counter
 
 from rich.console import Console
 from rich.table import Table
+from speed_cases.trials import SPACE
 
 from metatune import session
 from metatune.history import History
@@ -30,18 +31,6 @@ from metatune.records.folder import RunFolder
 from metatune.records.reading import read_rows
 from metatune.records.rows import Ended
 from metatune.tasks.base import Episode
-
-SPACE = """
-family: {name: sinusoid, shot: 5, query: 5}
-tasks: {select: 2, confirm: 2, test: 2}
-budget: {trials: 1}
-common: {backbone: {kind: mlp, width: 8, depth: 1}}
-default: scratch
-strategy:
-  head: {kind: linear, start: zero}
-  inner: {kind: sgd, steps: 1, lr: {float: [0.001, 0.1], log: true}}
-  meta: {rule: none}
-"""
 
 
 def imports(module: str) -> float:

@@ -82,19 +82,22 @@ def spread(values: Sequence[float]) -> str:
     return f"{median(values):.3g} [{min(values):.3g}, {max(values):.3g}]"
 
 
+def aim(goal: float | None) -> str:
+    """A goal in words; empty where there is none."""
+    return "" if goal is None or pd.isna(goal) else f"{'≥' if goal > 0 else '≤'} {abs(goal):g}"
+
+
 def table(rows: list[dict[str, Any]]) -> Table:
     """The rows to look at."""
     heads = ("section", "what", "unit", "ours", "reference", "theirs", "ratio", "goal", "", "note")
     shown = Table(*heads, title="Median [least, most]")
     for each in rows:
-        goal, reached = each["goal"], each["reached"]
-        none = goal is None or pd.isna(goal)
-        sign = "" if none else ("≥ " if goal > 0 else "≤ ") + f"{abs(goal):g}"
-        verdict = "" if none else ("reached" if reached else "NOT")
+        sign, reached = aim(each["goal"]), each["reached"]
+        verdict = sign and ("reached" if reached else "NOT")
         shown.add_row(
             each["section"], each["what"], each["unit"], spread(each["ours"]), each["reference"],
             spread(each["theirs"]), spread(each["ratios"]), sign, verdict, each["note"],
-            style="" if none or reached else "red",
+            style="red" if verdict == "NOT" else "",
         )  # fmt: skip
     return shown
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from speed import aim, spread
 
 from metatune.statistics import estimate
 
@@ -361,21 +362,13 @@ def faults() -> str:
 
 def speed() -> str:
     """A row a comparison: medians of repeats by turns, and the least and most."""
-
-    def spread(values: Sequence[float]) -> str:
-        if len(values) == 0:
-            return ""
-        median = f"{pd.Series(values).median():.3g}"
-        return median if len(values) == 1 else f"{median} [{min(values):.3g}, {max(values):.3g}]"
-
     rows = []
     for row in pd.read_parquet(RESULTS / "speed.parquet").to_dict("records"):
-        goal = row["goal"]
-        aim = "" if pd.isna(goal) else f"{'≥' if goal > 0 else '≤'} {abs(goal):g}"
-        reached = "" if pd.isna(goal) else "yes" if row["reached"] else "**no**"
+        goal = aim(row["goal"])
         rows.append((
             row["what"], row["reference"], row["unit"], spread(row["ours"]), spread(row["theirs"]),
-            spread(row["ratios"]), aim, reached, row["note"],
+            spread(row["ratios"]), goal, goal and ("yes" if row["reached"] else "**no**"),
+            row["note"],
         ))  # fmt: skip
     heads = ("what", "reference", "unit", "metatune", "reference's", "ratio", "aim", "reached", "")
     return markdown(heads, rows)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from branching import LABEL, PENALTY, TREE
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
@@ -20,21 +21,8 @@ from metatune.errors import RunError
 from metatune.history import History
 from metatune.ledger import Journal, Ledger, open_ledger, repair_journal
 from metatune.records.rows import Asked, Ended, Origin, Row, Scored, State
-from metatune.space import Params, parse_tree
+from metatune.space import Params
 
-TREE = parse_tree(
-    {
-        "inner": {"lr": {"float": [1e-4, 1.0], "log": True, "limits": [1e-5, 10.0]}},
-        "choose": {
-            "gradient": {
-                "head": {"kind": "linear", "start": {"choice": ["zero", "learned"]}},
-                "inner": {"steps": {"int": [1, 20], "log": True}},
-            },
-            "ridge": {"head": {"kind": "ridge", "penalty": {"float": [0.1, 10.0]}}},
-        },
-    }
-)
-LABEL, PENALTY = "choose", "choose.ridge.head.penalty"
 COSTS = ("adapt_seconds",)
 PARAMS: Params = {"inner.lr": 0.01, LABEL: "ridge", PENALTY: 1.0}
 

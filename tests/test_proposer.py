@@ -12,6 +12,7 @@ from typing import Any
 
 import optuna
 import pytest
+from branching import LABEL, PENALTY, TREE
 from optuna.samplers._tpe.sampler import _split_trials
 from optuna.trial import FrozenTrial, TrialState
 
@@ -27,20 +28,7 @@ from metatune.proposer import (
 from metatune.space import ChoiceKnob, FloatKnob, KnobTree, Params, parse_tree
 from metatune.space.region import FLOOR, Region, Tried, adjust, within
 
-TREE = parse_tree(
-    {
-        "inner": {"lr": {"float": [1e-4, 1.0], "log": True, "limits": [1e-5, 10.0]}},
-        "choose": {
-            "gradient": {
-                "head": {"kind": "linear", "start": {"choice": ["zero", "learned"]}},
-                "inner": {"steps": {"int": [1, 20], "log": True}},
-            },
-            "ridge": {"head": {"kind": "ridge", "penalty": {"float": [0.1, 10.0]}}},
-        },
-    }
-)
 RATE = parse_tree({"inner": {"lr": {"float": [1e-4, 1.0], "log": True}}})
-LABEL, PENALTY = "choose", "choose.ridge.head.penalty"
 
 
 def rate(params: Params) -> float:

@@ -15,7 +15,7 @@ from fault_cases import SPACE, Case, miscounted, rows_of
 from metatune.records.rows import Asked, Concluded, Ended, Scored
 
 SEARCH_SECONDS = 600.0
-FULL, LATE = 1_200_000, 1  # the resource of a trial, and how many times more a late node is given
+FULL = 1_200_000  # the resource of a trial: a run that is over before its fault shows nothing
 AGREE = 1e-6
 RATES = [0.001, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08]
 """Strategies that are named are the same ones whatever comes first from which node."""
@@ -32,20 +32,19 @@ def cases(seed: int, scale: float) -> Iterator[Case]:
     """One case a fault; ``scale`` is that of the trials' length."""
     with TemporaryDirectory(prefix="mt", dir="/tmp") as folder:  # sockets have short names only
         place = Path(folder)
+        space, once = place / "space.yaml", place / "alone"
+        space.write_text(space_text(int(FULL * scale)))
+        alone(once, space, seed)
         apart = may_make_namespaces()
         kind: Callable[[Path], Network] = Namespaces if apart else Loopback
-        made = [(undisturbed, FULL), (killed_and_cut, FULL), (headless, FULL)]
+        made = [undisturbed, killed_and_cut, headless]
         if apart:
-            # Only there a folder can be hidden; a node needs its time to come.
-            made.append((replaced, LATE * FULL))
-        for number, (case, full) in enumerate(made):
-            own, space = place / str(number), place / f"space-{full}.yaml"
-            if not space.exists():
-                space.write_text(space_text(int(full * scale)))
-                alone(place / f"alone-{full}", space, seed)
+            made.append(replaced)  # only there a folder can be hidden
+        for number, case in enumerate(made):
+            own = place / str(number)
             network = kind(own / "ray")
             try:
-                yield case(network, own, space, seed, place / f"alone-{full}")
+                yield case(network, own, space, seed, once)
             finally:
                 network.close()
 

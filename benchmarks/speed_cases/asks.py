@@ -9,7 +9,7 @@ from time import perf_counter
 import optuna
 
 from metatune.observations import Observation
-from metatune.proposer import propose
+from metatune.proposer import _region, _suggest, propose
 from metatune.seeds import derive_seed
 from metatune.space import parse_tree
 from speed_cases import Case, by_turns
@@ -67,35 +67,6 @@ def cases(scale: float) -> Iterator[Case]:
 
 
 def _as_optuna(seen: Observation) -> optuna.trial.FrozenTrial:
-    from optuna.distributions import (
-        BaseDistribution,
-        CategoricalDistribution,
-        FloatDistribution,
-        IntDistribution,
-    )
-
-    from metatune.space.knobs import ChoiceKnob, FloatKnob
-
-    kinds: dict[str, BaseDistribution] = {}
-    for knob in TREE.knobs():
-        if isinstance(knob, ChoiceKnob):
-            kinds[knob.name] = CategoricalDistribution(knob.choices)
-        elif isinstance(knob, FloatKnob):
-            kinds[knob.name] = FloatDistribution(knob.low, knob.high, log=knob.log)
-        else:
-            kinds[knob.name] = IntDistribution(knob.low, knob.high, log=knob.log)
+    kinds = {knob.name: _region(knob) for knob in TREE.knobs() if knob.name in seen.params}
     value = seen.values[max(seen.values)]
-    own = {name: kinds[name] for name in seen.params}
-    return optuna.trial.create_trial(value=value, params=seen.params, distributions=own)
-
-
-def _suggest(trial: optuna.Trial, knob: object) -> object:
-    from metatune.space.knobs import ChoiceKnob, FloatKnob, IntKnob
-
-    match knob:
-        case ChoiceKnob():
-            return trial.suggest_categorical(knob.name, knob.choices)
-        case FloatKnob():
-            return trial.suggest_float(knob.name, knob.low, knob.high, log=knob.log)
-        case IntKnob():
-            return trial.suggest_int(knob.name, knob.low, knob.high, log=knob.log)
+    return optuna.trial.create_trial(value=value, params=seen.params, distributions=kinds)
